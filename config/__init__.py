@@ -1,0 +1,1 @@
+"""What a person may set: typed settings, how they are loaded, and how a process says it failed."""

@@ -1,0 +1,110 @@
+"""The front door: one command, a sub-command for each role, each loaded when asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from config.failures import ExitCode, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives (`module:function`, of `main(argv) -> int`), and what it does."""
+
+    target: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("experiments.demo:main", "a whole federation on this machine, shown live"),
+    "broker run": Command("broker.run:main", "start an MQTT broker"),
+    "coordinator run": Command("coordinator.service:main", "make versions of the model"),
+    "agent run": Command("device_agent.service:main", "train on this device's data"),
+    "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
+    "lab baseline": Command("experiments.baseline:main", "train the same model centrally"),
+}
+
+_INTERRUPTED = 130  # as shells report SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code of the process; failures are told on stderr."""
+    try:
+        return run(sys.argv[1:] if argv is None else argv)
+    except Failure as failure:
+        for line in failure.message.splitlines() or [""]:
+            print(f"flockwise: {line}", file=sys.stderr)
+        return failure.code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def run(argv: Sequence[str]) -> int:
+    """Find the command in the first one or two words, and hand it the rest."""
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        return _show_help("")
+    if words[0] == "--version":
+        return _show_version()
+    if words[0] in COMMANDS:
+        return _call(words[0], words[1:])
+    name = " ".join(words[:2])
+    if name in COMMANDS:
+        return _call(name, words[2:])
+    if any(command.startswith(f"{words[0]} ") for command in COMMANDS):
+        if len(words) == 1 or words[1] in ("-h", "--help"):
+            return _show_help(words[0])
+        raise _unknown(name)
+    raise _unknown(words[0])
+
+
+def _call(name: str, argv: Sequence[str]) -> int:
+    module, _, function = COMMANDS[name].target.partition(":")
+    try:
+        target = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as missing:
+        message = f"{name} needs the package {missing.name}, which is not installed here"
+        raise Failure(ExitCode.FAILURE, message) from missing
+    try:
+        return cast("Callable[[Sequence[str]], int]", target)(argv)
+    except SystemExit as end:  # argparse has shown its help
+        if isinstance(end.code, str):
+            raise
+        return end.code or ExitCode.OK
+
+
+def _unknown(name: str) -> Failure:
+    known = [*COMMANDS, *(command.partition(" ")[0] for command in COMMANDS)]
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean {near[0]}?" if near else "see flockwise --help"
+    return Failure(ExitCode.USAGE, f"unknown command {name!r}; {guess}")
+
+
+def _show_help(group: str) -> int:
+    within = f"{group} " if group else ""
+    shown = {name: command for name, command in COMMANDS.items() if name.startswith(within)}
+    width = max(len(name) for name in shown)
+    print(f"usage: flockwise {within}COMMAND ...")
+    print("\nFederated learning over MQTT, for devices that come and go.\n\ncommands:")
+    for name, command in shown.items():
+        print(f"  {name:<{width}}  {command.summary}")
+    print("\nflockwise COMMAND --help explains a command; flockwise --version tells the version.")
+    return ExitCode.OK
+
+
+def _show_version() -> int:
+    try:
+        print("flockwise", importlib.metadata.version("flockwise"))
+    except importlib.metadata.PackageNotFoundError:
+        print("flockwise (not installed)")
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
