@@ -1,0 +1,1 @@
+"""The language that both ends speak: topics, messages, codecs, transfer, sessions."""

@@ -1,0 +1,139 @@
+"""Codecs: a flat float32 vector of size d to bytes and back, each a pair of pure functions.
+
+Every codec is blind to what came before. What it rounds away is left to the caller, who carries
+it over to the next update as a residual (error feedback: Seide et al. 2014; Karimireddy et al.
+2019, arXiv:1901.09847). All bytes are little-endian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+Bytes: TypeAlias = bytes | bytearray | memoryview
+
+INT8_BLOCK = 256
+
+
+class CodecError(ValueError):
+    """A payload that its codec cannot have written, or a codec that nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How a vector of size d becomes bytes; `decode` trusts that the size was checked."""
+
+    size: Callable[[int], int]
+    encode: Callable[[Vector], bytes]
+    decode: Callable[[Bytes, int], Vector]
+    lossy: bool
+
+
+def encode(codec: str, vector: Vector) -> bytes:
+    """The vector as bytes.
+
+    Args:
+        codec: a name in `CODECS`.
+        vector: Float32[d], finite.
+
+    Raises:
+        CodecError: unknown codec, wrong dtype or shape.
+    """
+    if vector.dtype != np.float32 or vector.ndim != 1:
+        raise CodecError(f"a codec takes float32[d], not {vector.dtype}{list(vector.shape)}")
+    return _codec(codec).encode(vector)
+
+
+def decode(codec: str, payload: Bytes, d: int) -> Vector:
+    """The vector that `payload` stands for, Float32[d]; it may share memory with the payload.
+
+    Raises:
+        CodecError: unknown codec, or a payload whose size is not that of d elements.
+    """
+    expected = encoded_size(codec, d)
+    size = memoryview(payload).nbytes
+    if size != expected:
+        raise CodecError(f"{codec}: {d} elements are {expected} bytes, not {size}")
+    return _codec(codec).decode(payload, d)
+
+
+def encoded_size(codec: str, d: int) -> int:
+    """Bytes that d elements take, known before anything is allocated."""
+    return _codec(codec).size(d)
+
+
+def is_lossy(codec: str) -> bool:
+    """Whether decoding gives something else than what was encoded."""
+    return _codec(codec).lossy
+
+
+def _codec(name: str) -> Codec:
+    try:
+        return CODECS[name]
+    except KeyError:
+        known = ", ".join(CODECS)
+        raise CodecError(f"unknown codec {name!r}; known are: {known}") from None
+
+
+def _float32_size(d: int) -> int:
+    return 4 * d
+
+
+def _float32_encode(vector: Vector) -> bytes:
+    return vector.astype("<f4", copy=False).tobytes()
+
+
+def _float32_decode(payload: Bytes, d: int) -> Vector:
+    return np.frombuffer(payload, dtype="<f4", count=d).astype(np.float32, copy=False)
+
+
+def _int8_blocks(d: int) -> int:
+    return -(-d // INT8_BLOCK)
+
+
+def _int8_size(d: int) -> int:
+    return 4 * _int8_blocks(d) + d
+
+
+def _int8_encode(vector: Vector) -> bytes:
+    """Symmetric linear quantization by blocks of 256: a float32 scale each, then int8[d].
+
+    The error of an element is at most half its block's scale, which is max|x| / 127
+    (Dettmers et al. 2021, arXiv:2110.02861, with a linear map and nearest rounding).
+    """
+    blocks = _int8_blocks(vector.size)
+    padded = np.zeros(blocks * INT8_BLOCK, dtype=np.float32)
+    padded[: vector.size] = vector
+    rows = padded.reshape(blocks, INT8_BLOCK)
+    scales = np.abs(rows).max(axis=1) / np.float32(127)
+    # A block of denormals would scale to zero or overflow on division: it is sent as zeros.
+    scales[scales < np.finfo(np.float32).tiny] = 0
+    divisors = np.where(scales > 0, scales, np.float32(np.inf))
+    levels = np.clip(np.rint(rows / divisors[:, None]), -127, 127).astype(np.int8)
+    packed: bytes = scales.astype("<f4", copy=False).tobytes()
+    return packed + levels.reshape(-1)[: vector.size].tobytes()
+
+
+def _int8_decode(payload: Bytes, d: int) -> Vector:
+    blocks = _int8_blocks(d)
+    scales = np.frombuffer(payload, dtype="<f4", count=blocks)
+    levels = np.frombuffer(payload, dtype=np.int8, count=d, offset=4 * blocks)
+    vector = levels.astype(np.float32)
+    whole = d // INT8_BLOCK
+    rows = vector[: whole * INT8_BLOCK].reshape(whole, INT8_BLOCK)
+    rows *= scales[:whole, None]
+    if whole < blocks:
+        vector[whole * INT8_BLOCK :] *= scales[whole]
+    return vector
+
+
+CODECS: dict[str, Codec] = {
+    "float32": Codec(_float32_size, _float32_encode, _float32_decode, lossy=False),
+    "int8": Codec(_int8_size, _int8_encode, _int8_decode, lossy=True),
+}
+CodecName = Literal["float32", "int8"]

@@ -1,0 +1,208 @@
+"""The session's twin in memory: a broker in virtual time that misbehaves by a seed.
+
+It keeps the promises of MQTT 3.1.1 that Flockwise builds on (retained messages, wills, clean
+sessions, take-over of a client id), and breaks what a network may break: on the way to the broker
+and on the way from it, messages are lost, doubled, delayed and so reordered, and links are cut.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from federation.machine import Linked, Publish, Received, Unlinked
+from federation.session import Identity, Inbox
+from federation.virtual_time import VirtualTime
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What the network does to each message on each of its two ways; probabilities in [0, 1].
+
+    Attributes:
+        loss: the message vanishes.
+        duplication: it comes twice.
+        cut: the link of its sender breaks just before it.
+        delay_s: least and longest time under way; drawn for each message, so order is not kept
+            if they differ.
+    """
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    cut: float = 0.0
+    delay_s: tuple[float, float] = (0.001, 0.001)
+
+
+class LoopbackBroker:
+    """Retained messages, subscriptions and wills of all sessions on one virtual clock."""
+
+    def __init__(self, time: VirtualTime, faults: Faults = Faults(), seed: int = 0) -> None:
+        self.time = time
+        self.faults = faults
+        self.retained: dict[str, bytes] = {}
+        self._sessions: dict[str, LoopbackSession] = {}
+        self._random = random.Random(seed)
+
+    def forget_everything(self) -> None:
+        """Be a broker that was killed and came back empty: every link breaks."""
+        self.retained.clear()
+        for session in list(self._sessions.values()):
+            session.cut("the broker was restarted")
+        self.retained.clear()
+
+    def attach(self, session: LoopbackSession) -> None:
+        """Accept a connection; an older one with the same client id is taken down."""
+        older = self._sessions.get(session.client_id)
+        self._sessions[session.client_id] = session
+        if older is not None and older is not session:
+            older.cut("another client took the id over")
+
+    def detach(self, session: LoopbackSession) -> None:
+        """Forget a connection with its subscriptions."""
+        if self._sessions.get(session.client_id) is session:
+            del self._sessions[session.client_id]
+
+    def carry(self, message: Publish) -> None:
+        """Take a message from a client to all who subscribed, by way of the faults."""
+        for delay_s in self._fates():
+            self.time.call_in(delay_s, lambda: self.accept(message))
+
+    def accept(self, message: Publish) -> None:
+        """The message is at the broker: keep it if it is retained, hand it out."""
+        if message.retain:
+            if message.payload:
+                self.retained[message.topic] = message.payload
+            else:
+                self.retained.pop(message.topic, None)
+        for session in list(self._sessions.values()):
+            if session.listens_to(message.topic):
+                self.hand_over(session, Received(message.topic, message.payload))
+
+    def hand_over(self, session: LoopbackSession, received: Received) -> None:
+        """Take a message from the broker to one client, by way of the faults."""
+        connection = session.connection
+        for delay_s in self._fates():
+            self.time.call_in(delay_s, lambda: session.receive(received, connection))
+
+    def hand_retained(self, session: LoopbackSession, filters: Sequence[str]) -> None:
+        """What a new subscription brings at once."""
+        for topic, payload in list(self.retained.items()):
+            if any(_matches(pattern, topic) for pattern in filters):
+                self.hand_over(session, Received(topic, payload, retained=True))
+
+    def wants_to_cut(self) -> bool:
+        """Whether the next message breaks the link of its sender."""
+        return self._random.random() < self.faults.cut
+
+    def waits_s(self) -> float:
+        """How long a client waits before it connects again."""
+        return self._random.uniform(0.1, 2.0)
+
+    def _fates(self) -> list[float]:
+        """The delay of each copy of one message: none if it is lost, two if it is doubled."""
+        if self._random.random() < self.faults.loss:
+            return []
+        copies = 2 if self._random.random() < self.faults.duplication else 1
+        return [self._random.uniform(*self.faults.delay_s) for _ in range(copies)]
+
+
+class LoopbackSession:
+    """One client of a `LoopbackBroker`; the same interface as `PahoSession`."""
+
+    backlog_bytes = 0
+    traffic = (0, 0)
+
+    def __init__(self, broker: LoopbackBroker, identity: Identity, inbox: Inbox) -> None:
+        self._broker = broker
+        self._identity = identity
+        self._inbox = inbox
+        self._filters: set[str] = set()
+        self._linked = False
+        self._stopped = False
+        self.connection = 0
+
+    @property
+    def client_id(self) -> str:
+        """The MQTT client id."""
+        return self._identity.client_id
+
+    def start(self) -> None:
+        """Connect a moment from now."""
+        self._broker.time.call_in(0.001, self._connect)
+
+    def publish(self, message: Publish) -> bool:
+        """Send, unless there is no link; the faults may break it here."""
+        if self._linked and self._broker.wants_to_cut():
+            self.cut("the link was cut")
+        if not self._linked:
+            return False
+        self._broker.carry(message)
+        return True
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Subscribe; retained messages follow."""
+        if self._linked:
+            self._filters.update(topics)
+            self._broker.hand_retained(self, topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Give subscriptions back."""
+        self._filters.difference_update(topics)
+
+    def stop(self, farewell: Publish | None = None) -> None:
+        """Leave in an orderly way: the farewell is heard, the will is not."""
+        self._stopped = True
+        if self._linked:
+            self._linked = False
+            self._broker.detach(self)
+            if farewell is not None:
+                self._broker.accept(farewell)
+
+    def vanish(self) -> None:
+        """Be killed: no farewell, the broker publishes the will, nothing is heard any more."""
+        self._stopped = True
+        self._break()
+
+    def cut(self, reason: str) -> None:
+        """Lose the link; the client comes back by itself."""
+        if self._linked:
+            self._break()
+            if not self._stopped:
+                self._inbox(Unlinked(reason))
+                self._broker.time.call_in(self._broker.waits_s(), self._connect)
+
+    def listens_to(self, topic: str) -> bool:
+        """Whether a subscription of this connection matches."""
+        return self._linked and any(_matches(pattern, topic) for pattern in self._filters)
+
+    def receive(self, received: Received, connection: int) -> None:
+        """A message arrived, if the connection it was meant for still stands."""
+        if self._linked and connection == self.connection:
+            self._inbox(received)
+
+    def _connect(self) -> None:
+        if self._stopped or self._linked:
+            return
+        self.connection += 1
+        self._linked = True
+        self._filters = set(self._identity.filters)
+        self._broker.attach(self)
+        self._inbox(Linked(self._identity.incarnation(self.connection)))
+        self._broker.hand_retained(self, self._identity.filters)
+
+    def _break(self) -> None:
+        if self._linked:
+            self._linked = False
+            self._broker.detach(self)
+            will = self._identity.will(self._identity.incarnation(self.connection))
+            self._broker.time.call_in(0.05, lambda: self._broker.accept(will))
+
+
+def _matches(pattern: str, topic: str) -> bool:
+    if "+" not in pattern:
+        return pattern == topic
+    levels, parts = pattern.split("/"), topic.split("/")
+    return len(levels) == len(parts) and all(
+        level in ("+", part) for level, part in zip(levels, parts, strict=True)
+    )

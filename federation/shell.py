@@ -1,0 +1,153 @@
+"""The thin shell around a core: one loop that takes events from a queue and carries effects out.
+
+Other threads (the network's, a worker's) only put things into the queue. An item is an event for
+the core, or a call: a function that the loop runs, and that may give an event for the core.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from types import FrameType
+from typing import Any, Protocol
+
+from config.failures import ExitCode, Failure
+from config.logs import facts
+from config.settings import Link
+from federation.machine import Linked, Log, Moment, Publish, Stop, Subscribe, Tick, Unsubscribe
+from federation.session import Drained, Session
+
+LONGEST_WAIT_S = 3600.0
+TRAFFIC_EVERY_S = 1.0
+
+
+class Core(Protocol):
+    """What the loop asks of a core; each role's core has its own events and effects."""
+
+    @property
+    def next_tick_s(self) -> float:
+        """When the core wants a `Tick`; infinity if never."""
+
+    def handle(self, event: Any, at: Moment) -> Sequence[Any]:
+        """Take one event and give the effects to carry out, in order."""
+
+
+class Shell:
+    """The loop of one role, from start to stop."""
+
+    def __init__(self, role: str) -> None:
+        self._log = logging.getLogger(role)
+        self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._told_traffic = (0, 0)
+        self._told_s = -inf
+
+    def put(self, event: object) -> None:
+        """An event for the core; from any thread."""
+        self._items.put(event)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop run `function`; what it gives, unless None, is an event for the core."""
+        self._items.put(_Call(function))
+
+    def run(
+        self,
+        core: Core,
+        session: Session,
+        link: Link,
+        carry_out: Callable[[Any], None],
+        when_drained: Callable[[], object] = lambda: None,
+    ) -> Stop:
+        """Start the session and loop until the core, or a signal, says stop.
+
+        Args:
+            carry_out: carries out the effects that are the role's own.
+            when_drained: called when the session has room for more bulk.
+
+        Raises:
+            Failure: the broker was not reached in the time that the settings give it.
+        """
+        self._stop_on_signals()
+        session.start()
+        give_up_s = time.monotonic() + (link.give_up_after_s or inf)
+        while True:
+            item = self._next(min(core.next_tick_s, give_up_s))
+            if isinstance(item, _Call):
+                item = item.function()
+            if isinstance(item, Linked):
+                give_up_s = inf
+            if time.monotonic() >= give_up_s:
+                session.stop()
+                raise Failure(
+                    ExitCode.UNAVAILABLE,
+                    f"no broker answered at {link.host}:{link.port} in "
+                    f"{link.give_up_after_s:g} s; is one running there?",
+                )
+            self.tell_traffic(session)
+            match item:
+                case None:
+                    continue
+                case Stop():
+                    return item
+                case Drained():
+                    when_drained()
+                    continue
+            moment = Moment(time.monotonic(), random.random())
+            for effect in core.handle(item, moment):
+                match effect:
+                    case Publish():
+                        session.publish(effect)
+                    case Subscribe():
+                        session.subscribe(effect.topics)
+                    case Unsubscribe():
+                        session.unsubscribe(effect.topics)
+                    case Log():
+                        self.tell(effect)
+                    case Stop():
+                        return effect
+                    case _:
+                        carry_out(effect)
+
+    def tell(self, line: Log) -> None:
+        """Write a line to the log."""
+        self._log.log(line.level.value, line.text, extra=facts(**line.facts))
+
+    def tell_traffic(self, session: Session) -> None:
+        """Write what was sent and received, if it is anything new and not too often."""
+        now_s, traffic = time.monotonic(), session.traffic
+        if traffic == self._told_traffic or now_s < self._told_s + TRAFFIC_EVERY_S:
+            return
+        self._told_traffic, self._told_s = traffic, now_s
+        sent, received = traffic
+        self._log.debug("traffic", extra=facts(sent_bytes=sent, received_bytes=received))
+
+    def _next(self, due_s: float) -> Any:
+        wait_s = min(due_s - time.monotonic(), LONGEST_WAIT_S)
+        if wait_s <= 0 and self._items.empty():
+            return Tick()
+        try:
+            return self._items.get(timeout=max(wait_s, 0.0))
+        except queue.Empty:
+            return Tick()
+
+    def _stop_on_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            self._items.put(Stop(ExitCode.OK, f"stopped by {signal.Signals(number).name}"))
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+
+
+class _Call:
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function

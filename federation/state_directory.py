@@ -1,0 +1,51 @@
+"""The directory in which a role keeps what it must not forget: made, locked, and its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from config.failures import ExitCode, Failure
+
+
+class StateDirectory:
+    """A directory that one process at a time may use; the lock goes with the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the directory where needed and lock it.
+
+        Raises:
+            Failure: it cannot be made or written, or another process uses it.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failure(
+                ExitCode.CANNOT_WRITE, f"cannot use the state directory {path}: {reason}"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise Failure(
+                ExitCode.LOCKED,
+                f"the state directory {path} is in use by process {holder or 'unknown'}; "
+                "stop it, or choose another state_dir",
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+
+    def folder(self, name: str) -> Path:
+        """A folder in the directory, made where needed."""
+        folder = self.path / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        """Let another process use the directory."""
+        os.close(self._lock)
