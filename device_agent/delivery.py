@@ -1,0 +1,105 @@
+"""How updates leave a device: offered before they are sent, repeated until they are judged.
+
+The oldest update is offered first and alone, so that a slow link carries one at a time. After any
+reconnect, and after any silence, it is offered again. That one rule is the whole recovery: what a
+`Want` names is sent, what a `Receipt` names is forgotten, and `Pace` puts the next offer off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+
+from device_agent.vocabulary import AgentEffect, Forget, SendChunk
+from federation.machine import Level, Log, Moment, Publish
+from federation.messages import Offer, Pace, Receipt, Verdict, Want, encode
+
+LONGEST_SILENCE_S = 60.0
+SPREAD_S = 1.0
+
+
+class Delivery:
+    """The updates that the coordinator has not judged yet, oldest first."""
+
+    def __init__(self, topic: str, offers: Iterable[Offer], silence_s: float) -> None:
+        self._topic = topic
+        self._offers = {offer.sequence: offer for offer in offers}
+        self._silence_s = silence_s
+        self._attempts = 0
+        self.open = False
+        self._due_s = inf
+
+    def __len__(self) -> int:
+        return len(self._offers)
+
+    @property
+    def due_s(self) -> float:
+        """When the oldest update is to be offered (again)."""
+        return self._due_s if self.open and self._offers else inf
+
+    def add(self, offer: Offer, at: Moment) -> None:
+        """An update was committed to the outbox."""
+        self._offers[offer.sequence] = offer
+        if len(self._offers) == 1:
+            self._begin(at.now_s)
+
+    def resume(self, at: Moment) -> None:
+        """The coordinator can be reached (again); offers are spread over a moment."""
+        self.open = True
+        self._begin(at.now_s + at.chance * SPREAD_S)
+
+    def pause(self) -> None:
+        """The coordinator cannot be reached."""
+        self.open = False
+
+    def advance(self, at: Moment) -> list[AgentEffect]:
+        """Offer the oldest update if it is time."""
+        if at.now_s < self.due_s:
+            return []
+        wait_s = min(LONGEST_SILENCE_S, self._silence_s * 2.0**self._attempts)
+        self._due_s = at.now_s + wait_s * (0.75 + 0.5 * at.chance)
+        self._attempts = min(self._attempts + 1, 20)
+        return [Publish(self._topic, encode(self._oldest()))]
+
+    def want(self, want: Want, at: Moment) -> list[AgentEffect]:
+        """Send the chunks that the coordinator gave credit for."""
+        offer = self._offers.get(want.sequence)
+        if offer is None or want.outbox != offer.outbox:
+            return []
+        self._attempts = 0
+        self._due_s = at.now_s + self._silence_s * (0.75 + 0.5 * at.chance)
+        return [
+            SendChunk(want.sequence, index) for index in want.chunks if index < offer.payload.count
+        ]
+
+    def receipt(self, receipt: Receipt, at: Moment) -> list[AgentEffect]:
+        """Forget an update that was judged, and go on with the next one."""
+        offer = self._offers.get(receipt.sequence)
+        if offer is None or receipt.outbox != offer.outbox:
+            return []
+        del self._offers[receipt.sequence]
+        self._begin(at.now_s)
+        facts = {"sequence": receipt.sequence, "base_version": offer.base_version}
+        if receipt.verdict is Verdict.REFUSED:
+            reason = f"{receipt.reason}: {receipt.detail}"
+            told = Log(Level.WARNING, "update refused", {**facts, "reason": reason})
+        else:
+            told = Log(Level.INFO, f"update {receipt.verdict}", facts)
+        return [Forget(receipt.sequence), told]
+
+    def pace(self, pace: Pace, at: Moment) -> list[AgentEffect]:
+        """Offer again later, as the coordinator asks."""
+        offer = self._offers.get(pace.sequence)
+        if offer is None or pace.outbox != offer.outbox:
+            return []
+        self._attempts = 0
+        self._due_s = at.now_s + pace.wait_s * (1 + 0.25 * at.chance)
+        facts = {"sequence": pace.sequence, "wait_s": pace.wait_s, "reason": pace.reason}
+        return [Log(Level.INFO, "update put off", facts)]
+
+    def _oldest(self) -> Offer:
+        return self._offers[min(self._offers)]
+
+    def _begin(self, due_s: float) -> None:
+        self._attempts = 0
+        self._due_s = due_s

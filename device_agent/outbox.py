@@ -1,0 +1,168 @@
+"""The outbox: what a device has learned and the coordinator has not judged yet.
+
+One SQLite file holds who the device is to the coordinator (a random identity made with the
+outbox), the next sequence number, the offers, and which residual is the current one. Payloads and
+residuals are files that lie there before the transaction that names them, so a crash leaves an
+update whole or not at all; files that nobody names are swept away at the next start.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import urandom
+from pathlib import Path
+
+from config.failures import ExitCode, Failure
+from device_agent.vocabulary import TrainingEnded
+from federation.messages import Header, Offer, decode, encode
+from federation.transfer import manifest_of
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE identity (
+    outbox BLOB NOT NULL, boots INTEGER NOT NULL, next_sequence INTEGER NOT NULL,
+    residual TEXT, trained_ledger BLOB, trained_version INTEGER
+);
+CREATE TABLE updates (sequence INTEGER PRIMARY KEY, offer BLOB NOT NULL);
+"""
+
+
+class Outbox:
+    """The one open outbox of an agent. Used by one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the outbox, or make one with a random identity; count this start.
+
+        Raises:
+            Failure: the file is no outbox of this version, or cannot be used.
+        """
+        self._folder = folder
+        path = folder / "outbox.sqlite"
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+            self._make(path)
+            with self._transaction():
+                self._db.execute("UPDATE identity SET boots = boots + 1")
+                row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
+        except sqlite3.Error as error:
+            raise Failure(ExitCode.CANNOT_WRITE, f"outbox {path}: {error}") from None
+        self.identity: bytes = row[0]
+        self.boots: int = row[1]
+        self._sweep()
+
+    def _make(self, path: Path) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found == _SCHEMA_VERSION:
+            return
+        if found != 0:
+            raise Failure(
+                ExitCode.CONFIG,
+                f"outbox {path} has format {found}, this Flockwise knows {_SCHEMA_VERSION}",
+            )
+        identity = urandom(8).hex()
+        self._db.executescript(
+            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES (x'{identity}', 0, 0, NULL, NULL, NULL);"
+            f"PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def offers(self) -> tuple[Offer, ...]:
+        """The updates that are not judged yet, oldest first."""
+        rows = self._db.execute("SELECT offer FROM updates ORDER BY sequence")
+        offers = (decode(offer) for (offer,) in rows)
+        return tuple(offer for offer in offers if isinstance(offer, Offer))
+
+    def trained(self) -> tuple[bytes, int] | None:
+        """Ledger and version of the newest update that was ever committed."""
+        row: tuple[bytes | None, int] = self._db.execute(
+            "SELECT trained_ledger, trained_version FROM identity"
+        ).fetchone()
+        return None if row[0] is None else (row[0], row[1])
+
+    def residual(self) -> Path | None:
+        """Where the current residual lies, if there is one."""
+        (name,) = self._db.execute("SELECT residual FROM identity").fetchone()
+        return None if name is None else self._folder / name
+
+    def next_paths(self) -> tuple[Path, Path]:
+        """Where to write the payload and the residual of the next update."""
+        sequence = self._next_sequence()
+        return self._payload(sequence), self._folder / f"{sequence}.residual"
+
+    def commit(self, header: Header, outcome: TrainingEnded, chunk_bytes: int) -> Offer:
+        """Enter what lies at `next_paths`: payload, residual and sequence number at once."""
+        sequence = self._next_sequence()
+        payload, residual = self.next_paths()
+        offer = Offer(
+            outbox=self.identity,
+            sequence=sequence,
+            ledger=header.ledger,
+            base_version=header.version,
+            codec=header.plan.codec,
+            payload=manifest_of(payload.read_bytes(), chunk_bytes),
+            examples=outcome.examples,
+            steps=outcome.steps,
+            train_s=outcome.train_s,
+            metrics=outcome.metrics,
+        )
+        former = self.residual()
+        with self._transaction():
+            self._db.execute("INSERT INTO updates VALUES (?, ?)", (sequence, encode(offer)))
+            self._db.execute(
+                "UPDATE identity SET next_sequence = ?, residual = ?, "
+                "trained_ledger = ?, trained_version = ?",
+                (
+                    sequence + 1,
+                    residual.name if residual.exists() else None,
+                    header.ledger,
+                    header.version,
+                ),
+            )
+        if former is not None:
+            former.unlink(missing_ok=True)
+        return offer
+
+    def chunk(self, offer: Offer, index: int) -> bytes:
+        """Chunk `index` of an update's payload."""
+        start, end = offer.payload.extent(index)
+        with self._payload(offer.sequence).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    def forget(self, sequence: int) -> None:
+        """The coordinator has judged this update."""
+        with self._transaction():
+            self._db.execute("DELETE FROM updates WHERE sequence = ?", (sequence,))
+        self._payload(sequence).unlink(missing_ok=True)
+
+    def _payload(self, sequence: int) -> Path:
+        return self._folder / f"{sequence}.update"
+
+    def _next_sequence(self) -> int:
+        (sequence,) = self._db.execute("SELECT next_sequence FROM identity").fetchone()
+        return int(sequence)
+
+    def _sweep(self) -> None:
+        """Delete files of updates that were never committed, or are judged."""
+        rows = self._db.execute("SELECT sequence FROM updates")
+        named = {self._payload(sequence) for (sequence,) in rows} | {self.residual()}
+        for pattern in ("*.update", "*.residual", "*.part"):
+            for path in self._folder.glob(pattern):
+                if path not in named:
+                    path.unlink()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")

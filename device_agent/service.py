@@ -1,0 +1,182 @@
+"""`flockwise agent run`: the shell that carries an agent's effects out.
+
+The loop's thread owns the outbox, the store and the session. Training runs in a process of its
+own, so the link stays alive through an epoch of any length.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from os import urandom
+
+from config import logs
+from config.failures import ExitCode, Failure
+from config.loading import load
+from config.settings import AgentSettings
+from device_agent.core import AgentCore, Self
+from device_agent.outbox import Outbox
+from device_agent.store import Store
+from device_agent.trainer import Outcome, Trainer
+from device_agent.vocabulary import (
+    Abandon,
+    AgentEffect,
+    Commit,
+    Committed,
+    Forget,
+    Prepare,
+    Prepared,
+    SendChunk,
+    StoreChunk,
+    Train,
+)
+from federation.machine import Publish, Stop
+from federation.messages import Chunk, Offer, State, encode
+from federation.paho_session import PahoSession
+from federation.session import Identity
+from federation.shell import Shell
+from federation.state_directory import StateDirectory
+from federation.topics import Topics
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run an agent until it is told to stop, or another agent has its id."""
+    settings = load(AgentSettings, argv, prog="flockwise agent run")
+    logs.configure(f"agent {settings.device}", settings.log_level, settings.log_format)
+    return run(settings).exit_code
+
+
+def run(settings: AgentSettings) -> Stop:
+    """As `main`, from settings.
+
+    Raises:
+        Failure: another agent is this device, or a file or the broker cannot be had.
+    """
+    if not settings.chunk.is_file():
+        raise Failure(
+            ExitCode.NO_INPUT,
+            f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",
+        )
+    with ExitStack() as closing:
+        directory = StateDirectory(settings.state_dir)
+        closing.callback(directory.close)
+        try:
+            stop = _Service(settings, directory, closing).run()
+        except (OSError, sqlite3.Error) as error:
+            raise Failure(
+                ExitCode.CANNOT_WRITE, f"the state in {settings.state_dir} failed: {error}"
+            ) from error
+    if stop.exit_code != ExitCode.OK:
+        raise Failure(ExitCode(stop.exit_code), stop.text)
+    return stop
+
+
+class _Service:
+    def __init__(
+        self, settings: AgentSettings, directory: StateDirectory, closing: ExitStack
+    ) -> None:
+        self._settings = settings
+        self._shell = Shell("device_agent")
+        self._outbox = Outbox(directory.folder("outbox"))
+        closing.callback(self._outbox.close)
+        self._store = Store(directory.folder("model"))
+        self._trainer = Trainer(settings, self._trained)
+        closing.callback(self._trainer.close)
+        self._topics = Topics(settings.federation.prefix, settings.federation.name)
+        self._me = Self(
+            device=settings.device,
+            outbox=self._outbox.identity,
+            process=urandom(8),
+            boot=self._outbox.boots,
+            task=settings.task,
+            agent=_version(),
+        )
+        self._offers = {offer.sequence: offer for offer in self._outbox.offers()}
+        self._session = PahoSession(settings.link, self._identity(), self._shell.put)
+        self._core = AgentCore(
+            self._me,
+            self._topics,
+            settings.transfer,
+            settings.outbox_limit,
+            self._offers.values(),
+            self._outbox.trained(),
+        )
+
+    def run(self) -> Stop:
+        """Loop until the core or a signal says stop; then say goodbye."""
+        stop = self._shell.run(self._core, self._session, self._settings.link, self._carry_out)
+        self._trainer.close()
+        # The presence belongs to the agent that took the id over, if one did.
+        self._session.stop(None if stop.exit_code == ExitCode.DUPLICATE else self._farewell())
+        return stop
+
+    def _identity(self) -> Identity:
+        def will(incarnation: int) -> Publish:
+            return self._gone(incarnation)
+
+        return Identity(
+            client_id=f"{self._settings.federation.name}-{self._settings.device}",
+            filters=self._topics.standing_filters(self._settings.device),
+            will=will,
+            boot=self._outbox.boots,
+        )
+
+    def _gone(self, incarnation: int) -> Publish:
+        presence = self._me.presence(State.OFFLINE, incarnation)
+        return Publish(self._topics.device(self._me.device), encode(presence), retain=True)
+
+    def _farewell(self) -> Publish:
+        return self._gone((self._me.boot << 24) + (1 << 24) - 1)
+
+    def _carry_out(self, effect: AgentEffect) -> None:
+        match effect:
+            case Prepare():
+                held = self._store.prepare(effect.header)
+                self._shell.put(Prepared(effect.header.version, held))
+            case StoreChunk():
+                self._store.write(effect.header, effect.index, effect.data)
+            case Train():
+                output, rest = self._outbox.next_paths()
+                self._trainer.train(
+                    effect.header,
+                    self._store.path(effect.header),
+                    self._outbox.residual(),
+                    output,
+                    rest,
+                )
+            case Abandon():
+                self._trainer.abandon()
+            case Commit():
+                self._commit(effect)
+            case SendChunk():
+                self._send(effect)
+            case Forget():
+                self._outbox.forget(effect.sequence)
+                self._offers.pop(effect.sequence, None)
+            case _:
+                raise AssertionError(f"nobody carries out {effect}")
+
+    def _commit(self, order: Commit) -> None:
+        chunk_bytes = self._settings.transfer.chunk_bytes
+        offer: Offer = self._outbox.commit(order.header, order.outcome, chunk_bytes)
+        self._offers[offer.sequence] = offer
+        self._shell.put(Committed(offer))
+        self._trainer.rest()
+
+    def _send(self, order: SendChunk) -> None:
+        offer = self._offers[order.sequence]
+        data = self._outbox.chunk(offer, order.index)
+        chunk = Chunk(order.sequence, order.index, data).encode()
+        self._session.publish(Publish(self._topics.up(self._me.device), chunk, qos=0))
+
+    def _trained(self, outcome: Outcome) -> None:
+        self._shell.put(outcome)
+
+
+def _version() -> str:
+    try:
+        return version("flockwise")
+    except PackageNotFoundError:
+        return "unpackaged"

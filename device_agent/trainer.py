@@ -1,0 +1,111 @@
+"""Training in a worker process: it holds torch while it is needed, and ends after a while idle."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from config.logs import facts
+from config.settings import AgentSettings
+from device_agent.vocabulary import TrainingEnded, TrainingFailed
+from federation.messages import Header
+from learning.process import Worker
+
+Outcome: TypeAlias = TrainingEnded | TrainingFailed
+
+log = logging.getLogger("device_agent")
+
+
+class Trainer:
+    """One worker that trains on one version at a time."""
+
+    def __init__(self, settings: AgentSettings, tell: Callable[[Outcome], None]) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._version = 0
+        self._worker = Worker(self._heard, threads=settings.threads)
+        self._lingering: threading.Timer | None = None
+
+    def train(
+        self, header: Header, model: Path, residual: Path | None, output: Path, rest: Path
+    ) -> None:
+        """Begin to train.
+
+        Args:
+            model: payload of the version.
+            residual: what the codec rounded away the last time, if anything.
+            output: where the encoded delta is to lie.
+            rest: where the new residual is to lie.
+        """
+        self._stop_lingering()
+        self._version = header.version
+        settings = self._settings
+        self._worker.submit(
+            {
+                "do": "train",
+                "job": f"{header.ledger.hex()}.{header.version}",
+                "task": settings.task,
+                "plan": header.plan.model_dump(mode="json"),
+                "chunk": str(settings.chunk),
+                "model": str(model),
+                "model_codec": header.codec,
+                "residual": None if residual is None else str(residual),
+                "seed": _seed(header, settings.device),
+                "slowdown": settings.slowdown,
+                "output": str(output),
+                "residual_output": str(rest),
+                "layout": [list(tensor) for tensor in header.layout],
+            }
+        )
+
+    def abandon(self) -> None:
+        """End the training under way; nothing comes of it."""
+        self._worker.stop()
+
+    def rest(self) -> None:
+        """There is nothing to train for now: let the worker go if that lasts."""
+        self._stop_lingering()
+        if self._worker.alive and not self._worker.busy:
+            self._lingering = threading.Timer(self._settings.worker_linger_s, self._worker.stop)
+            self._lingering.daemon = True
+            self._lingering.start()
+
+    def close(self) -> None:
+        """End the worker at once."""
+        self._stop_lingering()
+        self._worker.stop()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering.join()
+            self._lingering = None
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        version = int(str(event["job"]).rpartition(".")[2])
+        match event["event"]:
+            case "progress":
+                shown = {k: event[k] for k in ("phase", "done", "loss") if k in event}
+                log.debug("progress", extra=facts(version=version, **shown))
+            case "trained":
+                self._tell(
+                    TrainingEnded(
+                        version=version,
+                        examples=event["examples"],
+                        steps=event["steps"],
+                        train_s=event["seconds"],
+                        metrics=event["metrics"],
+                    )
+                )
+            case "failed":
+                self._tell(TrainingFailed(version, event["reason"]))
+
+
+def _seed(header: Header, device: str) -> int:
+    """Devices shuffle differently, and the same device does so for each version."""
+    text = f"{header.plan.seed} {header.version} {device}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1

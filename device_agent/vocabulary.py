@@ -1,0 +1,129 @@
+"""What an agent's core hears and asks for beyond what all cores share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from federation.machine import (
+    Linked,
+    Log,
+    Publish,
+    Received,
+    Stop,
+    Subscribe,
+    Tick,
+    Unlinked,
+    Unsubscribe,
+)
+from federation.messages import Header, Offer
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The store is ready for the chunks of a version, and holds some of them already."""
+
+    version: int
+    held: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEnded:
+    """The worker trained on a version; its encoded delta lies in a file, not yet in the outbox."""
+
+    version: int
+    examples: int
+    steps: int
+    train_s: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """The worker could not train on a version, or died over it."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An update is in the outbox for good."""
+
+    offer: Offer
+
+
+AgentEvent: TypeAlias = (
+    Linked | Unlinked | Received | Tick | Prepared | TrainingEnded | TrainingFailed | Committed
+)
+
+# Effects
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make the store ready for this version and tell what it holds: `Prepared`."""
+
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChunk:
+    """Keep one verified chunk of the version that is being fetched."""
+
+    header: Header
+    index: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train on the version that was fetched: `TrainingEnded` or `TrainingFailed`."""
+
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Stop the training under way: what came of it would be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Enter what was trained into the outbox: `Committed`."""
+
+    header: Header
+    outcome: TrainingEnded
+
+
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Publish one chunk of an update from the outbox."""
+
+    sequence: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The coordinator has judged this update: delete it from the outbox."""
+
+    sequence: int
+
+
+AgentEffect: TypeAlias = (
+    Publish
+    | Subscribe
+    | Unsubscribe
+    | Log
+    | Stop
+    | Prepare
+    | StoreChunk
+    | Train
+    | Abandon
+    | Commit
+    | SendChunk
+    | Forget
+)

@@ -1,0 +1,203 @@
+"""The work of a device: wait for a version, fetch it, train on it, once for each version.
+
+    WAITING --header, invited, room in the outbox--> FETCHING --all chunks--> TRAINING --> WAITING
+
+Work needs no link once a version is in the store; what would be refused as stale is dropped.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import inf
+
+from config.settings import Transfer
+from device_agent.fetching import Fetch
+from device_agent.vocabulary import (
+    Abandon,
+    AgentEffect,
+    Commit,
+    Prepare,
+    Prepared,
+    Train,
+    TrainingEnded,
+    TrainingFailed,
+)
+from federation.invitation import is_invited
+from federation.machine import Level, Log, Moment
+from federation.messages import Chunk, Header
+from federation.topics import Topics
+
+RETRY_TRAINING_S = 30.0
+ATTEMPTS_PER_VERSION = 3
+VAIN_REQUESTS = 4
+
+VersionKey = tuple[bytes, int]
+
+
+class Phase(Enum):
+    """What a device is doing for the federation."""
+
+    WAITING = "waiting"
+    FETCHING = "fetching"
+    TRAINING = "training"
+
+
+class Work:
+    """The newest version that was heard of, and the one that is being worked on."""
+
+    def __init__(
+        self,
+        device: str,
+        task: str,
+        topics: Topics,
+        transfer: Transfer,
+        done: VersionKey | None,
+    ) -> None:
+        self.phase = Phase.WAITING
+        self.newest: Header | None = None
+        self.current: Header | None = None
+        self._device = device
+        self._task = task
+        self._topics = topics
+        self._transfer = transfer
+        self._fetch: Fetch | None = None
+        self._done = done
+        self._declined: Header | None = None
+        self._failures = 0
+        self._retry_s = -inf
+
+    def due_s(self, linked: bool) -> float:
+        """When there is something to do though nothing happens."""
+        if self.phase is Phase.WAITING and self._retry_s > -inf:
+            return self._retry_s
+        return self._fetch.due_s if self._fetch is not None and linked else inf
+
+    def announced(self, header: Header) -> list[AgentEffect] | None:
+        """A header came; None if it tells nothing new."""
+        known = self.newest
+        if (
+            known is not None
+            and header.ledger == known.ledger
+            and (header.version, header.draw) <= (known.version, known.draw)
+        ):
+            return None
+        self.newest = header
+        self._failures = 0
+        self._retry_s = -inf
+        told = Log(Level.INFO, "version announced", {"version": header.version})
+        return [told, *self._drop_hopeless(header)]
+
+    def go_on(self, has_room: bool, linked: bool, at: Moment) -> list[AgentEffect]:
+        """Whatever can be begun or is due now."""
+        effects: list[AgentEffect] = []
+        if self.phase is Phase.WAITING and has_room:
+            effects += self._begin(at)
+        if self._fetch is not None:
+            effects += self._fetch_on(self._fetch, linked, at)
+        return effects
+
+    def prepared(self, event: Prepared) -> None:
+        """The store is ready: fetch what it lacks."""
+        if self.phase is Phase.FETCHING and _is_for(event.version, self.current):
+            assert self.current is not None
+            self._fetch = Fetch(
+                self.current, event.held, self._topics, self._device, self._transfer
+            )
+
+    def chunk(self, chunk: Chunk, index: int, at: Moment) -> list[AgentEffect] | None:
+        """A chunk of a model came; None if it is not one that is missing."""
+        return self._fetch.chunk(chunk, index, at) if self._fetch is not None else None
+
+    def relink(self) -> None:
+        """The link or the coordinator is new: what was asked for may never come."""
+        if self._fetch is not None:
+            self._fetch.relink()
+
+    def ended(self, event: TrainingEnded) -> list[AgentEffect]:
+        """Training brought an update: into the outbox with it."""
+        if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
+            return []
+        assert self.current is not None
+        return [Commit(self.current, event)]
+
+    def failed(self, event: TrainingFailed, at: Moment) -> list[AgentEffect]:
+        """Training brought nothing: try again in a while, but not for ever."""
+        if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
+            return []
+        assert self.current is not None
+        self._failures += 1
+        if self._failures >= ATTEMPTS_PER_VERSION:
+            self._done = _key(self.current)
+        self._retry_s = at.now_s + RETRY_TRAINING_S * (0.5 + at.chance)
+        self._rest()
+        facts = {"version": event.version, "reason": event.reason}
+        return [Log(Level.ERROR, "training failed", facts)]
+
+    def committed(self, key: VersionKey) -> None:
+        """The update on this version is in the outbox: the work on it is done."""
+        self._done = key
+        self._rest()
+
+    def _begin(self, at: Moment) -> list[AgentEffect]:
+        header = self.newest
+        if header is None or at.now_s < self._retry_s:
+            return []
+        if self._done == _key(header) or self._declined is header:
+            return []
+        if header.task != self._task:
+            self._declined = header
+            facts = {"theirs": header.task, "ours": self._task}
+            return [Log(Level.ERROR, "version is of another task", facts)]
+        if not is_invited(self._device, header.version, header.draw, header.invited):
+            self._declined = header
+            return [Log(Level.INFO, "not invited", {"version": header.version})]
+        self.phase = Phase.FETCHING
+        self.current = header
+        self._retry_s = -inf
+        return [Prepare(header)]
+
+    def _fetch_on(self, fetch: Fetch, linked: bool, at: Moment) -> list[AgentEffect]:
+        header = fetch.header
+        if fetch.complete:
+            self._fetch = None
+            self.phase = Phase.TRAINING
+            facts = {"version": header.version, "bytes": header.payload.size}
+            return [*fetch.close(), Log(Level.INFO, "version fetched", facts), Train(header)]
+        if not linked:
+            return []
+        assert self.newest is not None
+        if fetch.requests > VAIN_REQUESTS and _key(self.newest) != _key(header):
+            told = Log(Level.INFO, "version given up", {"version": header.version})
+            effects = [*fetch.close(), told]
+            self._rest()
+            return effects + self._begin(at)
+        return fetch.hurry(at) + fetch.advance(at)
+
+    def _drop_hopeless(self, newest: Header) -> list[AgentEffect]:
+        current = self.current
+        if current is None or (
+            current.ledger == newest.ledger
+            and newest.version - current.version <= newest.max_staleness
+        ):
+            return []
+        effects: list[AgentEffect] = []
+        if self._fetch is not None:
+            effects += self._fetch.close()
+        if self.phase is Phase.TRAINING:
+            effects.append(Abandon())
+        self._rest()
+        effects.append(Log(Level.INFO, "version overtaken", {"version": current.version}))
+        return effects
+
+    def _rest(self) -> None:
+        self.phase = Phase.WAITING
+        self.current = None
+        self._fetch = None
+
+
+def _key(header: Header) -> VersionKey:
+    return header.ledger, header.version
+
+
+def _is_for(version: int, header: Header | None) -> bool:
+    return header is not None and header.version == version
