@@ -1,0 +1,35 @@
+"""Whether an offered update is welcome: decided from a few hundred bytes, before megabytes move."""
+
+from __future__ import annotations
+
+from coordinator.vocabulary import VersionInfo
+from federation.compression import CodecError, encoded_size
+from federation.messages import Offer, Reason
+
+
+def objection(
+    offer: Offer, ledger: bytes, current: VersionInfo, next_version: int, max_staleness: int
+) -> tuple[Reason, str] | None:
+    """Why an offer is refused for good, and the detail of it; None if it is welcome.
+
+    Args:
+        ledger: identity of this federation's ledger; another one's versions are unknown here.
+        current: the current version.
+        next_version: the version that the update could enter at the earliest is made of this one.
+    """
+    if offer.ledger != ledger or offer.base_version > current.version:
+        return Reason.UNKNOWN_BASE, f"version {offer.base_version} is not of this ledger"
+    staleness = next_version - offer.base_version
+    if staleness > max_staleness:
+        return Reason.STALE, f"missed {staleness} versions, at most {max_staleness} are allowed"
+    try:
+        expected = encoded_size(offer.codec, current.layout.size)
+    except CodecError as error:
+        return Reason.BAD_SHAPE, str(error)
+    if offer.payload.size != expected:
+        return (
+            Reason.BAD_SHAPE,
+            f"{offer.payload.size} bytes, but {current.layout.size} elements in "
+            f"{offer.codec} are {expected}",
+        )
+    return None

@@ -1,0 +1,331 @@
+"""Every transition of the coordinator begins here: an event comes in, effects go out.
+
+Three things go on side by side. Uploads: offers are judged and taken in (`uploads`). Versions:
+accepted updates wait in the buffer until the trigger fires (`trigger`), are combined, and the new
+version is announced. Presence: who is there, and that there is only one coordinator.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import inf
+from typing import assert_never
+
+from config.failures import ExitCode
+from config.settings import CoordinatorSettings
+from coordinator.admission import objection
+from coordinator.progression import Progression
+from coordinator.roster import Roster
+from coordinator.uploads import Uploads
+from coordinator.vocabulary import (
+    Accepted,
+    Combined,
+    CoordinatorEffect,
+    CoordinatorEvent,
+    Enter,
+    Evaluated,
+    Recollection,
+    Refuse,
+    Report,
+    Screened,
+    ServeChunk,
+    UpdateId,
+    UploadOpened,
+)
+from federation.machine import Level, Linked, Log, Moment, Publish, Received, Stop, Tick, Unlinked
+from federation.messages import (
+    Chunk,
+    CoordinatorPresence,
+    DevicePresence,
+    Hello,
+    Message,
+    MessageError,
+    Offer,
+    Reason,
+    Receipt,
+    Request,
+    State,
+    Verdict,
+    decode,
+    encode,
+)
+from federation.topics import Address, Place, Topics
+
+GRACE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """Who this coordinator is: its ledger, and this start of it."""
+
+    ledger: bytes
+    process: bytes
+    boot: int
+
+    def presence(self, state: State, incarnation: int) -> CoordinatorPresence:
+        """What a coordinator says of itself when it comes, and its will when it is gone."""
+        return CoordinatorPresence(
+            state=state, ledger=self.ledger, process=self.process, incarnation=incarnation
+        )
+
+
+class CoordinatorCore:
+    """The pure coordinator: `handle` is its only way to change."""
+
+    def __init__(
+        self, me: Self, topics: Topics, settings: CoordinatorSettings, memory: Recollection
+    ) -> None:
+        """Begin where the ledger says the last start ended."""
+        self.counts: Counter[str] = Counter()
+        self.progression = Progression(settings, memory)
+        self.uploads = Uploads(topics, settings.transfer)
+        self.roster = Roster()
+        self._me = me
+        self._topics = topics
+        self._settings = settings
+        self._settled = dict(memory.settled)
+        self._incarnation: int | None = None
+        self._born = False
+        self._birth_s = inf
+
+    def handle(self, event: CoordinatorEvent, at: Moment) -> list[CoordinatorEffect]:
+        """Take one event; the effects are to be carried out in order."""
+        effects = self._take(event, at)
+        if self._linked and at.now_s >= self._birth_s:
+            effects += self._be_born(at)
+        effects += self.progression.go_on(self.roster.online, self._linked, at)
+        self.uploads.expire(at)
+        for device in self.roster.expire(at):
+            effects.append(Log(Level.INFO, "device did not come back", {"device": device}))
+        return effects
+
+    @property
+    def next_tick_s(self) -> float:
+        """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
+        birth_s = self._birth_s if self._linked else inf
+        return min(birth_s, self.progression.due_s, self.uploads.due_s, self.roster.due_s)
+
+    def validate(self) -> None:
+        """The invariants, for tests: call after every event."""
+        ids = [accepted.id for accepted in self.progression.buffer]
+        assert len(set(ids)) == len(ids)
+        assert all(self._settled[id.device, id.outbox] >= id.sequence for id in ids)
+
+    @property
+    def _linked(self) -> bool:
+        return self._incarnation is not None
+
+    def _take(self, event: CoordinatorEvent, at: Moment) -> list[CoordinatorEffect]:
+        match event:
+            case Received():
+                return self._received(event, at)
+            case Tick():
+                return []
+            case Linked():
+                return self._link_up(event, at)
+            case Unlinked():
+                self._incarnation = None
+                return [Log(Level.WARNING, "link down", {"reason": event.reason})]
+            case UploadOpened():
+                return self.uploads.opened(event.id, event.held, at)
+            case Screened():
+                return self._screened(event, at)
+            case Combined():
+                return self.progression.combined(event, self._linked, at)
+            case Evaluated():
+                return self.progression.evaluated(event)
+        assert_never(event)
+
+    # The link
+
+    def _link_up(self, event: Linked, at: Moment) -> list[CoordinatorEffect]:
+        self._incarnation = event.incarnation
+        self.roster.relinked(at)
+        # The first time, a coordinator that is there already has to be heard first.
+        self._birth_s = at.now_s if self._born else at.now_s + GRACE_S
+        return [Log(Level.INFO, "link up")]
+
+    def _be_born(self, at: Moment) -> list[CoordinatorEffect]:
+        """Tell everyone that the coordinator is there, and what the current version is."""
+        assert self._incarnation is not None
+        self._birth_s = inf
+        self._born = True
+        birth = self._me.presence(State.ONLINE, self._incarnation)
+        told = Publish(self._topics.coordinator, encode(birth), retain=True)
+        return [told, *self._announce_when_enough(at)]
+
+    def _announce_when_enough(self, at: Moment) -> list[CoordinatorEffect]:
+        enough = len(self.roster.online) >= self._settings.aggregation.wait_for
+        return self.progression.announce(at) if self.progression.announced or enough else []
+
+    # What is heard
+
+    def _received(self, event: Received, at: Moment) -> list[CoordinatorEffect]:
+        address = self._topics.parse(event.topic)
+        if address is None:
+            return self._ignored("foreign topic", event.topic)
+        if not event.payload and address.place is Place.DEVICE:
+            self.roster.gone(address.device)  # its retained presence was cleared
+            return []
+        try:
+            message = decode(event.payload)
+        except MessageError as error:
+            return self._ignored("malformed message", event.topic, str(error))
+        effects = self._message(address, message, at)
+        if effects is None:
+            return self._ignored("unexpected message", event.topic, type(message).__name__)
+        return effects
+
+    def _message(
+        self, address: Address, message: Message, at: Moment
+    ) -> list[CoordinatorEffect] | None:
+        """Hand a message to the one it is for; None if it has no business on its topic."""
+        match address.place, message:
+            case Place.COORDINATOR, CoordinatorPresence():
+                return self._own_presence(message)
+            case Place.DEVICE, DevicePresence():
+                return self._device_presence(address.device, message, at)
+            case Place.UP, Hello():
+                return self._hello(address.device, message, at)
+            case Place.UP, Offer():
+                return self._offer(address.device, message, at)
+            case Place.UP, Chunk():
+                return self.uploads.chunk(address.device, message, at)
+            case Place.UP, Request():
+                return self._request(address.device, message)
+        return None
+
+    def _ignored(self, why: str, topic: str, detail: str = "") -> list[CoordinatorEffect]:
+        self.counts[why] += 1
+        level = Level.DEBUG if why == "unexpected message" else Level.WARNING
+        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail})]
+
+    def _own_presence(self, presence: CoordinatorPresence) -> list[CoordinatorEffect]:
+        """A newcomer leaves when another is there; who is there leaves when one took over."""
+        if presence.process == self._me.process or presence.state is State.OFFLINE:
+            return []
+        own_past = presence.ledger == self._me.ledger and presence.incarnation < (
+            self._me.boot << 24
+        )
+        if own_past or (self._settings.take_over and not self._born):
+            return []
+        where = self._topics.root.rstrip("/")
+        if self._born:
+            text = f"another coordinator has taken over the federation {where}"
+        else:
+            text = (
+                f"another coordinator is online in the federation {where}; stop it first, "
+                "or say --take-over if it is gone for good"
+            )
+        return [Stop(ExitCode.DUPLICATE, text)]
+
+    def _device_presence(
+        self, device: str, presence: DevicePresence, at: Moment
+    ) -> list[CoordinatorEffect]:
+        changed = self.roster.heard(device, presence)
+        return self._came_or_went(device, presence.state, at) if changed else []
+
+    def _came_or_went(self, device: str, state: State, at: Moment) -> list[CoordinatorEffect]:
+        facts = {"device": device, "online": len(self.roster.online)}
+        told = Log(Level.INFO, f"device {state}", facts)
+        waiting = self._born and not self.progression.announced
+        return [told, *(self._announce_when_enough(at) if waiting else [])]
+
+    def _hello(self, device: str, hello: Hello, at: Moment) -> list[CoordinatorEffect]:
+        """Answer with the header if the device lacks it, else with a sign of life."""
+        effects: list[CoordinatorEffect] = []
+        if self.roster.spoke(device, hello.incarnation):
+            effects += self._came_or_went(device, State.ONLINE, at)
+        if not self.progression.announced or self._incarnation is None:
+            return effects
+        header = self.progression.header()
+        known = (hello.ledger, hello.version, hello.draw)
+        if known != (header.ledger, header.version, header.draw):
+            answer = encode(header)
+        else:
+            answer = encode(self._me.presence(State.ONLINE, self._incarnation))
+        return [*effects, Publish(self._topics.down(device), answer)]
+
+    def _request(self, device: str, request: Request) -> list[CoordinatorEffect]:
+        topic = self._topics.down(device)
+        return [ServeChunk(topic, request.version, index) for index in request.chunks]
+
+    # Updates
+
+    def _offer(self, device: str, offer: Offer, at: Moment) -> list[CoordinatorEffect]:
+        id = UpdateId(device, offer.outbox, offer.sequence)
+        if offer.sequence <= self._settled.get((device, offer.outbox), -1):
+            return [self._receipt(id, Verdict.KNOWN)]
+        if (refusal := self._objection(offer)) is not None:
+            return [*self.uploads.drop(device), *self._refuse(id, offer, *refusal)]
+        return self.uploads.offered(id, offer, at)
+
+    def _objection(self, offer: Offer) -> tuple[Reason, str] | None:
+        progression, limit = self.progression, self._settings.aggregation.max_staleness
+        return objection(offer, self._me.ledger, progression.current, progression.next_base, limit)
+
+    def _screened(self, event: Screened, at: Moment) -> list[CoordinatorEffect]:
+        offer = self.uploads.finish(event.id)
+        if offer is None:
+            return []
+        # Versions may have come about while the chunks were under way.
+        refusal = self._objection(offer)
+        if event.refusal is not None:
+            refusal = (event.refusal, event.detail)
+        if refusal is not None:
+            return self._refuse(event.id, offer, *refusal)
+        accepted = Accepted(event.id, offer.base_version, offer.examples)
+        self._settle(event.id)
+        self.progression.accept(accepted, at)
+        facts = {
+            "device": event.id.device,
+            "sequence": event.id.sequence,
+            "base_version": offer.base_version,
+            "staleness": self.progression.current.version - offer.base_version,
+            "examples": offer.examples,
+            "steps": offer.steps,
+            "train_s": offer.train_s,
+            "bytes": offer.payload.size,
+            "norm": event.norm,
+            "metrics": offer.metrics,
+        }
+        return [
+            Enter(accepted, offer, event.norm),
+            self._receipt(event.id, Verdict.ACCEPTED),
+            Log(Level.INFO, "update accepted", {k: facts[k] for k in list(facts)[:4]}),
+            Report("update", facts),
+        ]
+
+    def _refuse(
+        self, id: UpdateId, offer: Offer, reason: Reason, detail: str
+    ) -> list[CoordinatorEffect]:
+        self._settle(id)
+        facts = {
+            "device": id.device,
+            "sequence": id.sequence,
+            "base_version": offer.base_version,
+            "reason": str(reason),
+            "detail": detail,
+        }
+        return [
+            Refuse(id, offer, reason, detail),
+            self._receipt(id, Verdict.REFUSED, reason, detail),
+            Log(Level.WARNING, "update refused", facts),
+            Report("refusal", facts),
+        ]
+
+    def _settle(self, id: UpdateId) -> None:
+        self._settled[id.device, id.outbox] = id.sequence
+
+    def _receipt(
+        self, id: UpdateId, verdict: Verdict, reason: Reason | None = None, detail: str = ""
+    ) -> Publish:
+        receipt = Receipt(
+            outbox=id.outbox,
+            sequence=id.sequence,
+            verdict=verdict,
+            reason=reason,
+            detail=detail[:300],
+        )
+        return Publish(self._topics.down(id.device), encode(receipt))

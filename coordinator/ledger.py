@@ -1,0 +1,215 @@
+"""The ledger: one SQLite file that knows every update and every version, and who is in which.
+
+What is in it has happened; what is not has not. Each method is one transaction, on disk when it
+returns (WAL, synchronous=FULL). That an update enters once, and one version, are constraints of
+the tables, so not even a defect of the core could apply it twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import urandom
+from pathlib import Path
+
+import msgpack
+
+from config.failures import ExitCode, Failure
+from coordinator.vocabulary import Accepted, Contribution, UpdateId
+from federation.layout import Layout
+from federation.messages import Offer, Reason
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE identity (ledger BLOB NOT NULL, boots INTEGER NOT NULL);
+CREATE TABLE model (task TEXT NOT NULL, name TEXT NOT NULL, layout BLOB NOT NULL);
+CREATE TABLE updates (
+    entry INTEGER PRIMARY KEY,
+    device TEXT NOT NULL, outbox BLOB NOT NULL, sequence INTEGER NOT NULL,
+    base_version INTEGER NOT NULL, examples INTEGER NOT NULL, steps INTEGER NOT NULL,
+    train_s REAL NOT NULL, codec TEXT NOT NULL, bytes INTEGER NOT NULL,
+    refusal TEXT, detail TEXT, norm REAL, metrics BLOB NOT NULL, judged_at REAL NOT NULL,
+    UNIQUE (device, outbox, sequence)
+);
+CREATE TABLE versions (
+    version INTEGER PRIMARY KEY, made_at REAL NOT NULL, metrics BLOB
+);
+CREATE TABLE contributions (
+    entry INTEGER PRIMARY KEY REFERENCES updates,
+    version INTEGER NOT NULL REFERENCES versions, position INTEGER NOT NULL,
+    staleness INTEGER NOT NULL, scale REAL NOT NULL, weight REAL NOT NULL,
+    UNIQUE (version, position)
+);
+"""
+
+
+class Ledger:
+    """The one open ledger of a coordinator. Used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger, or make one with a random identity; count this start.
+
+        Raises:
+            Failure: the file is no ledger of this version, or cannot be used.
+        """
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.executescript(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+            )
+            self._make()
+            with self._transaction():
+                self._db.execute("UPDATE identity SET boots = boots + 1")
+                row = self._db.execute("SELECT ledger, boots FROM identity").fetchone()
+        except sqlite3.Error as error:
+            raise Failure(ExitCode.CANNOT_WRITE, f"ledger {path}: {error}") from None
+        self.identity: bytes = row[0]
+        self.boots: int = row[1]
+
+    def _make(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found == _SCHEMA_VERSION:
+            return
+        if found != 0:
+            raise Failure(
+                ExitCode.CONFIG,
+                f"ledger {self._path} has format {found}, this Flockwise knows {_SCHEMA_VERSION}",
+            )
+        self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
+        self._db.execute("INSERT INTO identity VALUES (?, 0)", (urandom(8),))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def enter(self, id: UpdateId, offer: Offer, norm: float) -> None:
+        """An update was accepted."""
+        self._judge(id, offer, norm=norm)
+
+    def refuse(self, id: UpdateId, offer: Offer, reason: Reason, detail: str) -> None:
+        """An update was refused."""
+        self._judge(id, offer, refusal=str(reason), detail=detail)
+
+    def add_version(self, version: int, contributions: Iterable[Contribution]) -> None:
+        """A version was checkpointed, made of these updates in this order."""
+        with self._transaction():
+            self._db.execute("INSERT INTO versions VALUES (?, ?, NULL)", (version, time.time()))
+            for position, part in enumerate(contributions):
+                self._db.execute(
+                    "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ? FROM updates "
+                    "WHERE device = ? AND outbox = ? AND sequence = ? AND refusal IS NULL",
+                    (
+                        version,
+                        position,
+                        part.staleness,
+                        part.scale,
+                        part.weight,
+                        part.id.device,
+                        part.id.outbox,
+                        part.id.sequence,
+                    ),
+                )
+                if self._db.execute("SELECT changes()").fetchone() != (1,):
+                    raise sqlite3.IntegrityError(f"{part.id} is not an accepted update")
+
+    def add_metrics(self, version: int, metrics: dict[str, float]) -> None:
+        """A version was tested."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE versions SET metrics = ? WHERE version = ?",
+                (msgpack.packb(metrics), version),
+            )
+
+    def begin(self, task: str, name: str, layout: Layout) -> None:
+        """Version 0 was checkpointed: this is the model that the ledger is about, for ever."""
+        with self._transaction():
+            wire = msgpack.packb(layout.to_wire())
+            self._db.execute("INSERT INTO model VALUES (?, ?, ?)", (task, name, wire))
+            self._db.execute("INSERT INTO versions VALUES (0, ?, NULL)", (time.time(),))
+
+    def model(self) -> tuple[str, str, Layout] | None:
+        """Task, model name and layout; None in a new ledger."""
+        row = self._db.execute("SELECT task, name, layout FROM model").fetchone()
+        return row and (row[0], row[1], Layout.from_wire(msgpack.unpackb(row[2])))
+
+    def contributors(self, version: int) -> tuple[UpdateId, ...]:
+        """The updates that a version is made of, in order."""
+        rows = self._db.execute(
+            "SELECT device, outbox, sequence FROM contributions JOIN updates USING (entry) "
+            "WHERE version = ? ORDER BY position",
+            (version,),
+        )
+        return tuple(UpdateId(*row) for row in rows)
+
+    def codecs(self, ids: Iterable[UpdateId]) -> dict[UpdateId, str]:
+        """How each of these updates is encoded."""
+        query = "SELECT codec FROM updates WHERE device = ? AND outbox = ? AND sequence = ?"
+        return {
+            id: self._db.execute(query, (id.device, id.outbox, id.sequence)).fetchone()[0]
+            for id in ids
+        }
+
+    def newest_version(self) -> int | None:
+        """The newest version; None in a new ledger."""
+        row = self._db.execute("SELECT max(version) FROM versions").fetchone()
+        newest: int | None = row[0]
+        return newest
+
+    def settled(self) -> dict[tuple[str, bytes], int]:
+        """For each outbox of each device the greatest sequence number that was judged."""
+        rows = self._db.execute(
+            "SELECT device, outbox, max(sequence) FROM updates GROUP BY device, outbox"
+        )
+        return {(device, outbox): sequence for device, outbox, sequence in rows}
+
+    def buffer(self) -> tuple[Accepted, ...]:
+        """Accepted updates that no version contains, in the order of acceptance."""
+        rows = self._db.execute(
+            "SELECT device, outbox, sequence, base_version, examples FROM updates "
+            "WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) "
+            "ORDER BY entry"
+        )
+        return tuple(Accepted(UpdateId(d, o, s), base, n) for d, o, s, base, n in rows)
+
+    def _judge(
+        self,
+        id: UpdateId,
+        offer: Offer,
+        *,
+        norm: float | None = None,
+        refusal: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    id.device,
+                    id.outbox,
+                    id.sequence,
+                    offer.base_version,
+                    offer.examples,
+                    offer.steps,
+                    offer.train_s,
+                    offer.codec,
+                    offer.payload.size,
+                    refusal,
+                    detail,
+                    norm,
+                    msgpack.packb(offer.metrics),
+                    time.time(),
+                ),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")

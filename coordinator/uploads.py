@@ -1,0 +1,138 @@
+"""The uploads under way: one a device, each an intake whose credit is told by `Want`.
+
+A device offers its updates one by one, so a second one means that the first is over, or that the
+device was wiped. Nothing of an upload's bytes is held here; the spool has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from config.settings import Transfer
+from coordinator.vocabulary import (
+    CoordinatorEffect,
+    DropUpload,
+    OpenUpload,
+    Screen,
+    UpdateId,
+    WriteChunk,
+)
+from federation.machine import Moment, Publish
+from federation.messages import Chunk, Offer, Pace, Want, encode
+from federation.topics import Topics
+from federation.transfer import Intake, Window
+
+MAX_UPLOADS = 256
+IDLE_S = 600.0
+PACE_S = 5.0
+
+
+@dataclass(slots=True)
+class Upload:
+    """One update on its way in; without an intake while the spool is made ready."""
+
+    id: UpdateId
+    offer: Offer
+    window: Window
+    last_s: float
+    intake: Intake | None = None
+    screening: bool = False
+
+
+class Uploads:
+    """All uploads under way."""
+
+    def __init__(self, topics: Topics, transfer: Transfer) -> None:
+        self._topics = topics
+        self._max_window = transfer.max_window
+        self._uploads: dict[str, Upload] = {}
+
+    def __len__(self) -> int:
+        return len(self._uploads)
+
+    @property
+    def due_s(self) -> float:
+        """When the longest idle upload is to be given up."""
+        return min((u.last_s for u in self._uploads.values()), default=inf) + IDLE_S
+
+    def offered(self, id: UpdateId, offer: Offer, at: Moment) -> list[CoordinatorEffect]:
+        """A welcome offer: begin, or go on where it broke."""
+        upload = self._uploads.get(id.device)
+        if upload is not None and upload.id == id:
+            upload.last_s = at.now_s
+            if upload.intake is None or upload.screening:
+                return []
+            upload.intake.forget_asked()
+            return self._go_on(upload, upload.intake, at)
+        effects: list[CoordinatorEffect] = []
+        if upload is not None:
+            effects += self.drop(id.device)
+        if len(self._uploads) >= MAX_UPLOADS:
+            pace = Pace(
+                outbox=id.outbox,
+                sequence=id.sequence,
+                wait_s=PACE_S * (1 + at.chance),
+                reason="too many uploads under way",
+            )
+            return [*effects, self._tell(id.device, encode(pace))]
+        self._uploads[id.device] = Upload(id, offer, Window(self._max_window), at.now_s)
+        return [*effects, OpenUpload(id, offer.payload)]
+
+    def opened(self, id: UpdateId, held: frozenset[int], at: Moment) -> list[CoordinatorEffect]:
+        """The spool is ready."""
+        upload = self._find(id)
+        if upload is None or upload.intake is not None:
+            return []
+        upload.intake = Intake(upload.offer.payload, held, upload.window)
+        return self._go_on(upload, upload.intake, at)
+
+    def chunk(self, device: str, chunk: Chunk, at: Moment) -> list[CoordinatorEffect] | None:
+        """A chunk came; None if it is not one that is missing, whole and unaltered."""
+        upload = self._uploads.get(device)
+        if upload is None or upload.intake is None or upload.id.sequence != chunk.key:
+            return None
+        intake = upload.intake
+        if not intake.accepts(chunk.index, chunk.data):
+            return None
+        upload.last_s = at.now_s
+        intake.arrived(chunk.index, at.now_s)
+        offset, _ = intake.manifest.extent(chunk.index)
+        write = WriteChunk(upload.id, offset, chunk.data)
+        return [write, *self._go_on(upload, intake, at)]
+
+    def finish(self, id: UpdateId) -> Offer | None:
+        """The upload was screened: its offer, unless it is under way no more."""
+        upload = self._find(id)
+        if upload is None or not upload.screening:
+            return None
+        del self._uploads[id.device]
+        return upload.offer
+
+    def drop(self, device: str) -> list[CoordinatorEffect]:
+        """Give up what a device has under way."""
+        upload = self._uploads.pop(device, None)
+        return [DropUpload(upload.id)] if upload is not None else []
+
+    def expire(self, at: Moment) -> None:
+        """Forget uploads that have been idle for long; the spool keeps what has come."""
+        for device, upload in list(self._uploads.items()):
+            if at.now_s - upload.last_s >= IDLE_S and not upload.screening:
+                del self._uploads[device]
+
+    def _go_on(self, upload: Upload, intake: Intake, at: Moment) -> list[CoordinatorEffect]:
+        if intake.complete:
+            upload.screening = True
+            return [Screen(upload.id, upload.offer)]
+        chosen = intake.ask(at.now_s)
+        if not chosen:
+            return []
+        want = Want(outbox=upload.id.outbox, sequence=upload.id.sequence, chunks=chosen)
+        return [self._tell(upload.id.device, encode(want))]
+
+    def _find(self, id: UpdateId) -> Upload | None:
+        upload = self._uploads.get(id.device)
+        return upload if upload is not None and upload.id == id else None
+
+    def _tell(self, device: str, payload: bytes) -> Publish:
+        return Publish(self._topics.down(device), payload)
