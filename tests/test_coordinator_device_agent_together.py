@@ -1,0 +1,54 @@
+"""Both cores over the loopback twin: whatever the network does, every update counts once."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from federation.loopback import Faults
+from tests.in_memory import World
+
+faults = st.builds(
+    Faults,
+    loss=st.floats(0, 0.3),
+    duplication=st.floats(0, 0.3),
+    cut=st.floats(0, 0.02),
+    delay_s=st.tuples(st.floats(0.001, 0.05), st.floats(0.05, 2.0)),
+)
+kills = st.lists(
+    st.tuples(st.floats(1, 120), st.sampled_from(["coordinator", "broker", 0, 1, 2])), max_size=8
+)
+thorough = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@thorough
+@given(faults=faults, seed=st.integers(0, 2**32))
+def test_every_update_is_applied_exactly_once_and_both_ends_come_to_rest(
+    faults: Faults, seed: int
+) -> None:
+    world = World(faults=faults, seed=seed)
+    assert world.run(2 * 3600, lambda: len(world.trained()) >= 6)
+    assert world.come_to_rest()
+    assert set(world.coordinator_disk.applied) == world.trained()
+
+
+@thorough
+@given(faults=faults, seed=st.integers(0, 2**32), kills=kills)
+def test_killing_any_party_at_any_moment_loses_nothing(
+    faults: Faults, seed: int, kills: list[tuple[float, str | int]]
+) -> None:
+    world = World(faults=faults, seed=seed)
+    for pause_s, victim in kills:
+        world.run(pause_s)
+        match victim:
+            case "coordinator":
+                world.restart_coordinator()
+            case "broker":
+                world.broker.forget_everything()
+            case _:
+                world.restart_agent(f"device-{victim}")
+    assert world.run(2 * 3600, lambda: len(world.trained()) >= 6)
+    assert world.come_to_rest()
+    assert set(world.coordinator_disk.applied) == world.trained()
