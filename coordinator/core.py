@@ -1,8 +1,9 @@
 """Every transition of the coordinator begins here: an event comes in, effects go out.
 
-Three things go on side by side. Uploads: offers are judged and taken in (`uploads`). Versions:
-accepted updates wait in the buffer until the trigger fires (`trigger`), are combined, and the new
-version is announced. Presence: who is there, and that there is only one coordinator.
+Three things go on side by side. Updates: offers are taken in (`uploads`) and judged
+(`admission`, `judgement`). Versions: accepted updates wait until the trigger fires, are combined,
+and the new version is announced (`progression`). Presence: who is there (`roster`), and that there
+is only one coordinator. This module routes what is heard to them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import assert_never
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
 from coordinator.admission import objection
+from coordinator.judgement import Judgement
 from coordinator.progression import Progression
 from coordinator.roster import Roster
 from coordinator.uploads import Uploads
@@ -23,11 +25,8 @@ from coordinator.vocabulary import (
     Combined,
     CoordinatorEffect,
     CoordinatorEvent,
-    Enter,
     Evaluated,
     Recollection,
-    Refuse,
-    Report,
     Screened,
     ServeChunk,
     UpdateId,
@@ -43,10 +42,8 @@ from federation.messages import (
     MessageError,
     Offer,
     Reason,
-    Receipt,
     Request,
     State,
-    Verdict,
     decode,
     encode,
 )
@@ -81,10 +78,10 @@ class CoordinatorCore:
         self.progression = Progression(settings, memory)
         self.uploads = Uploads(topics, settings.transfer)
         self.roster = Roster()
+        self.judgement = Judgement(topics, memory.settled)
         self._me = me
         self._topics = topics
         self._settings = settings
-        self._settled = dict(memory.settled)
         self._incarnation: int | None = None
         self._born = False
         self._birth_s = inf
@@ -110,7 +107,7 @@ class CoordinatorCore:
         """The invariants, for tests: call after every event."""
         ids = [accepted.id for accepted in self.progression.buffer]
         assert len(set(ids)) == len(ids)
-        assert all(self._settled[id.device, id.outbox] >= id.sequence for id in ids)
+        assert all(self.judgement.is_settled(id) for id in ids)
 
     @property
     def _linked(self) -> bool:
@@ -255,10 +252,10 @@ class CoordinatorCore:
 
     def _offer(self, device: str, offer: Offer, at: Moment) -> list[CoordinatorEffect]:
         id = UpdateId(device, offer.outbox, offer.sequence)
-        if offer.sequence <= self._settled.get((device, offer.outbox), -1):
-            return [self._receipt(id, Verdict.KNOWN)]
+        if self.judgement.is_settled(id):
+            return self.judgement.repeat(id)
         if (refusal := self._objection(offer)) is not None:
-            return [*self.uploads.drop(device), *self._refuse(id, offer, *refusal)]
+            return [*self.uploads.drop(device), *self.judgement.refuse(id, offer, *refusal)]
         return self.uploads.offered(id, offer, at)
 
     def _objection(self, offer: Offer) -> tuple[Reason, str] | None:
@@ -274,58 +271,8 @@ class CoordinatorCore:
         if event.refusal is not None:
             refusal = (event.refusal, event.detail)
         if refusal is not None:
-            return self._refuse(event.id, offer, *refusal)
+            return self.judgement.refuse(event.id, offer, *refusal)
         accepted = Accepted(event.id, offer.base_version, offer.examples)
-        self._settle(event.id)
         self.progression.accept(accepted, at)
-        facts = {
-            "device": event.id.device,
-            "sequence": event.id.sequence,
-            "base_version": offer.base_version,
-            "staleness": self.progression.current.version - offer.base_version,
-            "examples": offer.examples,
-            "steps": offer.steps,
-            "train_s": offer.train_s,
-            "bytes": offer.payload.size,
-            "norm": event.norm,
-            "metrics": offer.metrics,
-        }
-        return [
-            Enter(accepted, offer, event.norm),
-            self._receipt(event.id, Verdict.ACCEPTED),
-            Log(Level.INFO, "update accepted", {k: facts[k] for k in list(facts)[:4]}),
-            Report("update", facts),
-        ]
-
-    def _refuse(
-        self, id: UpdateId, offer: Offer, reason: Reason, detail: str
-    ) -> list[CoordinatorEffect]:
-        self._settle(id)
-        facts = {
-            "device": id.device,
-            "sequence": id.sequence,
-            "base_version": offer.base_version,
-            "reason": str(reason),
-            "detail": detail,
-        }
-        return [
-            Refuse(id, offer, reason, detail),
-            self._receipt(id, Verdict.REFUSED, reason, detail),
-            Log(Level.WARNING, "update refused", facts),
-            Report("refusal", facts),
-        ]
-
-    def _settle(self, id: UpdateId) -> None:
-        self._settled[id.device, id.outbox] = id.sequence
-
-    def _receipt(
-        self, id: UpdateId, verdict: Verdict, reason: Reason | None = None, detail: str = ""
-    ) -> Publish:
-        receipt = Receipt(
-            outbox=id.outbox,
-            sequence=id.sequence,
-            verdict=verdict,
-            reason=reason,
-            detail=detail[:300],
-        )
-        return Publish(self._topics.down(id.device), encode(receipt))
+        version = self.progression.current.version
+        return self.judgement.accept(accepted, offer, event.norm, version)

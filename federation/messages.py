@@ -3,7 +3,8 @@
 A small message is one msgpack map with the protocol's version and a `kind`; a chunk is a fixed
 binary frame, so that bulk bytes never pass through msgpack. The first byte tells the two apart:
 a frame starts with 0xC1, the one byte that msgpack never uses. `decode` checks size, version,
-kind, types and bounds before anything is believed, and raises nothing but `MessageError`.
+kind, types and bounds before anything is believed, and raises nothing but `MessageError`. The
+module is long because every kind of message stands in it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,38 @@
+# Each target sets itself up in .venv; a machine needs Python 3.11 or later, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+ROOMS := flockwise.py config federation learning broker coordinator device_agent experiments
+
+.PHONY: help demo test check unit format clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .venv/lab  ## a whole federation on this machine, shown live (DEMO="--devices 3 ..." for more)
+	$(BIN)/flockwise demo $(DEMO)
+
+test: check unit  ## linters, types and all tests
+
+check: .venv/dev  ## linters and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: .venv/dev  ## all tests
+	$(BIN)/python -m pytest
+
+format: .venv/dev  ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was made here
+	rm -rf .venv build dist *.egg-info runs
+
+.venv/lab .venv/dev: .venv/%: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Flockwise needs Python 3.11 or later; name one: make PYTHON=python3.11'; exit 1; }
+	$(PYTHON) -m venv .venv
