@@ -211,6 +211,9 @@ class DemoSettings(Settings):
         description="directory of images, train/<class>/* and test/<class>/* (none: CIFAR-10 by"
         " torchvision, or generated images where it cannot be had)",
     )
+    generated: bool = Field(
+        default=False, description="made-up images, without asking the network for real ones"
+    )
     versions: int | None = Field(
         default=None, ge=1, description="versions to make (none: the default of the strategy)"
     )
@@ -250,6 +253,12 @@ class DemoSettings(Settings):
     )
     training: DemoTraining = DemoTraining()
     aggregation: DemoAggregation = DemoAggregation()
+
+    @model_validator(mode="after")
+    def _choose_images(self) -> Self:
+        if self.generated and self.data is not None:
+            raise ValueError("generated and data exclude each other")
+        return self
 
 
 ROLES: tuple[type[Settings], ...] = (
