@@ -135,8 +135,10 @@ class _Service:
             gone = self._me.presence(State.OFFLINE, incarnation)
             return Publish(self._topics.coordinator, encode(gone), retain=True)
 
+        # With the ledger in it, as a second coordinator must not take the first one's link down.
+        name, ledger = self._settings.federation.name, self._me.ledger.hex()
         return Identity(
-            client_id=f"{self._settings.federation.name}-coordinator",
+            client_id=f"{name}-coordinator-{ledger}",
             filters=self._topics.standing_filters(),
             will=will,
             boot=self._ledger.boots,
@@ -225,12 +227,17 @@ class _Service:
         self._shell.call(finish)
 
     def _clean(self, newest: int) -> None:
-        """Delete versions, and the updates in them, that are older than the settings keep."""
-        oldest = newest - self._settings.keep_versions + 1
-        if oldest > 0:
-            self._versions.keep(oldest)
-            for id in self._ledger.contributors(oldest - 1):
-                self._spool.drop(id)
+        """Delete versions, and the updates in them, that are older than the settings keep.
+
+        A version stays for as long as an accepted update that waits is based on it.
+        """
+        bases = [accepted.base_version for accepted in self._ledger.buffer()]
+        oldest = min([newest - self._settings.keep_versions + 1, *bases])
+        for version in self._versions.stored():
+            if version < oldest:
+                for id in self._ledger.contributors(version):
+                    self._spool.drop(id)
+        self._versions.keep(oldest)
 
     # Bulk goes out only as fast as the link takes it
 

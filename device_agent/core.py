@@ -38,6 +38,7 @@ from federation.messages import (
     Offer,
     Pace,
     Receipt,
+    Request,
     State,
     Want,
     decode,
@@ -47,6 +48,7 @@ from federation.topics import Address, Place, Topics
 
 HELLO_S = 60.0
 HELLO_CAP_S = 600.0
+GRACE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class AgentCore:
         self._incarnation = 0
         self._birth_heard = False
         self._coordinator: tuple[bytes, int, State] | None = None
+        self._birth_s = inf
         self._hello_s = inf
         self._hello_wait_s = HELLO_S
 
@@ -110,6 +113,7 @@ class AgentCore:
         has_room = len(self.delivery) < self._outbox_limit
         effects += self.work.go_on(has_room, self._linked, at)
         if self._linked:
+            effects += self._be_born(at)
             effects += self.delivery.advance(at)
             effects += self._say_hello(at)
         return effects
@@ -117,8 +121,8 @@ class AgentCore:
     @property
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
-        hello_s = self._hello_s if self._linked else inf
-        return min(self.delivery.due_s, self.work.due_s(self._linked), hello_s)
+        presence_s = min(self._birth_s, self._hello_s) if self._linked else inf
+        return min(self.delivery.due_s, self.work.due_s(self._linked), presence_s)
 
     def validate(self) -> None:
         """The invariants, for tests: call after every event."""
@@ -172,11 +176,16 @@ class AgentCore:
         self._hello_s = at.now_s + patience_s * (1 + at.chance)
         self.delivery.resume(at)
         self.work.relink()
-        birth = self._me.presence(State.ONLINE, event.incarnation)
-        return [
-            Publish(self._topics.device(self._me.device), encode(birth), retain=True),
-            Log(Level.INFO, "link up"),
-        ]
+        # An agent that was here before has to hear first whether another one has come since.
+        self._birth_s = at.now_s + (GRACE_S if self._birth_heard else 0)
+        return [Log(Level.INFO, "link up")]
+
+    def _be_born(self, at: Moment) -> list[AgentEffect]:
+        if at.now_s < self._birth_s:
+            return []
+        self._birth_s = inf
+        birth = self._me.presence(State.ONLINE, self._incarnation)
+        return [Publish(self._topics.device(self._me.device), encode(birth), retain=True)]
 
     def _say_hello(self, at: Moment) -> list[AgentEffect]:
         if at.now_s < self._hello_s:
@@ -202,18 +211,20 @@ class AgentCore:
             message = decode(event.payload)
         except MessageError as error:
             return self._ignored("malformed message", event.topic, str(error))
-        effects = self._message(address, message, at)
+        effects = self._message(address, message, event.retained, at)
         if effects is None:
             return self._ignored("unexpected message", event.topic, type(message).__name__)
         return effects
 
-    def _message(self, address: Address, message: Message, at: Moment) -> list[AgentEffect] | None:
+    def _message(
+        self, address: Address, message: Message, retained: bool, at: Moment
+    ) -> list[AgentEffect] | None:
         """Hand a message to the one it is for; None if it has no business on its topic."""
         if address.device not in ("", self._me.device):
             return None
         match address.place, message:
             case Place.DEVICE, DevicePresence():
-                return self._own_presence(message)
+                return self._own_presence(message, retained, at)
             case Place.COORDINATOR, CoordinatorPresence():
                 return self._coordinator_presence(message, at)
             case Place.MODEL, Header():
@@ -225,6 +236,9 @@ class AgentCore:
         return None
 
     def _down(self, message: Message, at: Moment) -> list[AgentEffect] | None:
+        match message:
+            case DevicePresence() | Hello() | Offer() | Request():
+                return None  # a coordinator says no such thing
         self._answered(at)
         match message:
             case Want():
@@ -239,22 +253,31 @@ class AgentCore:
                 return self._coordinator_presence(message, at)
             case Chunk():
                 return self.work.chunk(message, message.index, at)
-        return None
+        assert_never(message)
 
     def _ignored(self, why: str, topic: str, detail: str = "") -> list[AgentEffect]:
         self.counts[why] += 1
         level = Level.DEBUG if why == "unexpected message" else Level.WARNING
-        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail})]
+        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
 
-    def _own_presence(self, presence: DevicePresence) -> list[AgentEffect]:
-        """The last agent to be born under an id keeps it; whoever hears its birth yields."""
+    def _own_presence(
+        self, presence: DevicePresence, retained: bool, at: Moment
+    ) -> list[AgentEffect]:
+        """The last agent to be born under an id keeps it; who finds that it is another one yields.
+
+        A broker may take the older connection down when the newer one comes. Then the older agent
+        finds, when it is back, that the last word on its topic is another's: a birth, or a will.
+        """
         if presence.process == self._me.process:
             self._birth_heard = True
+            if self._birth_s < inf:
+                self._birth_s = at.now_s  # nobody else has come: no need to wait longer
             return []
         own_past = presence.outbox == self._me.outbox and presence.incarnation < (
             self._me.boot << 24
         )
-        if own_past or not self._birth_heard or presence.state is State.OFFLINE:
+        late_will = presence.state is State.OFFLINE and not retained
+        if own_past or late_will or not self._birth_heard:
             return []
         text = (
             f"another agent has taken over the device id {self._me.device!r}; "
@@ -265,8 +288,11 @@ class AgentCore:
     def _coordinator_presence(self, presence: CoordinatorPresence, at: Moment) -> list[AgentEffect]:
         seen = (presence.ledger, presence.incarnation, presence.state)
         known = self._coordinator
-        if known is not None and seen[0] == known[0] and seen[1] < known[1]:
-            return []  # a late will of an earlier connection
+        if known is not None:
+            if seen[0] == known[0] and seen[1] < known[1]:
+                return []  # a late will of an earlier connection
+            if seen[0] != known[0] and presence.state is State.OFFLINE:
+                return []  # a late will of an earlier coordinator
         self._coordinator = seen
         if presence.state is State.OFFLINE:
             self.delivery.pause()

@@ -31,6 +31,7 @@ from device_agent.vocabulary import (
     SendChunk,
     StoreChunk,
     Train,
+    TrainingFailed,
 )
 from federation.machine import Publish, Stop
 from federation.messages import Chunk, Offer, State, encode
@@ -160,7 +161,12 @@ class _Service:
 
     def _commit(self, order: Commit) -> None:
         chunk_bytes = self._settings.transfer.chunk_bytes
-        offer: Offer = self._outbox.commit(order.header, order.outcome, chunk_bytes)
+        try:
+            offer: Offer = self._outbox.commit(order.header, order.outcome, chunk_bytes)
+        except ValueError as error:  # a task of the user's may give figures that no offer holds
+            reason = " ".join(f"no offer can be made of it: {error}".split())[:300]
+            self._shell.put(TrainingFailed(order.header.version, reason))
+            return
         self._offers[offer.sequence] = offer
         self._shell.put(Committed(offer))
         self._trainer.rest()

@@ -17,7 +17,7 @@ class Store:
 
     def path(self, header: Header) -> Path:
         """The file of a version's payload; the name tells ledger and version."""
-        return self._folder / f"{header.ledger.hex()}.{header.version}.{header.codec}"
+        return self._folder / f"{header.ledger.hex()}.{header.version}"
 
     def prepare(self, header: Header) -> frozenset[int]:
         """Make room for a version and delete others; the chunks of it that are there already."""

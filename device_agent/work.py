@@ -126,9 +126,10 @@ class Work:
             return []
         assert self.current is not None
         self._failures += 1
-        if self._failures >= ATTEMPTS_PER_VERSION:
+        if self._failures < ATTEMPTS_PER_VERSION:
+            self._retry_s = at.now_s + RETRY_TRAINING_S * (0.5 + at.chance)
+        else:
             self._done = _key(self.current)
-        self._retry_s = at.now_s + RETRY_TRAINING_S * (0.5 + at.chance)
         self._rest()
         facts = {"version": event.version, "reason": event.reason}
         return [Log(Level.ERROR, "training failed", facts)]
