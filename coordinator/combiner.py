@@ -19,6 +19,9 @@ from federation.compression import CodecError, Vector, decode
 from federation.layout import Layout
 from federation.messages import Offer, Reason
 
+# With it the sums and squares of combining stay within float32, whatever the rule.
+LARGEST_NORM = 1e15
+
 
 def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer) -> Screened:
     """Force a complete upload to disk, decode it, and look whether it can be believed."""
@@ -29,8 +32,9 @@ def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer) -> Screened
         return Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
     # In float64, as the square of a large finite float32 overflows.
     norm = float(np.linalg.norm(delta.astype(np.float64)))
-    if not np.isfinite(norm):
-        return Screened(id, 0.0, Reason.NOT_FINITE, "holds numbers that are not finite")
+    if not norm <= LARGEST_NORM:
+        detail = f"holds numbers that are not finite, or a norm over {LARGEST_NORM:g}"
+        return Screened(id, 0.0, Reason.NOT_FINITE, detail)
     return Screened(id, norm, None)
 
 

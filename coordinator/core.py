@@ -196,7 +196,7 @@ class CoordinatorCore:
     def _ignored(self, why: str, topic: str, detail: str = "") -> list[CoordinatorEffect]:
         self.counts[why] += 1
         level = Level.DEBUG if why == "unexpected message" else Level.WARNING
-        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail})]
+        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
 
     def _own_presence(self, presence: CoordinatorPresence) -> list[CoordinatorEffect]:
         """A newcomer leaves when another is there; who is there leaves when one took over."""
@@ -254,6 +254,8 @@ class CoordinatorCore:
         id = UpdateId(device, offer.outbox, offer.sequence)
         if self.judgement.is_settled(id):
             return self.judgement.repeat(id)
+        if self.uploads.is_screening(device):
+            return []  # the verdict is on its way; what else the device has, it offers again
         if (refusal := self._objection(offer)) is not None:
             return [*self.uploads.drop(device), *self.judgement.refuse(id, offer, *refusal)]
         return self.uploads.offered(id, offer, at)

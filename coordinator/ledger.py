@@ -78,8 +78,11 @@ class Ledger:
                 ExitCode.CONFIG,
                 f"ledger {self._path} has format {found}, this Flockwise knows {_SCHEMA_VERSION}",
             )
-        self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
-        self._db.execute("INSERT INTO identity VALUES (?, 0)", (urandom(8),))
+        identity = urandom(8).hex()
+        self._db.executescript(
+            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES (x'{identity}', 0);"
+            f"PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -15,28 +15,40 @@ class Roster:
 
     def __init__(self) -> None:
         self.online: dict[str, int] = {}
+        # For each device its outbox, where it is known, and the least incarnation to believe.
+        self._latest: dict[str, tuple[bytes | None, int]] = {}
         self._unconfirmed: set[str] = set()
         self.due_s = inf
 
     def heard(self, device: str, presence: DevicePresence) -> bool:
         """Take a presence in; whether the device came or went by it.
 
-        A late will of an earlier connection, with a lesser incarnation, is not believed.
+        What comes late, with a lesser incarnation, is not believed: neither the will of an earlier
+        connection nor its birth. The incarnations of another outbox, as a device has that was
+        wiped, tell nothing about those of this one; its will is not believed, its birth is.
         """
+        outbox, least = self._latest.get(device, (None, 0))
+        same_outbox = outbox in (None, presence.outbox)
+        if same_outbox and presence.incarnation < least:
+            return False
         if presence.state is State.ONLINE:
-            return self.spoke(device, presence.incarnation)
-        known = self.online.get(device)
-        if known is not None and presence.incarnation >= known:
-            self.gone(device)
-            return True
-        return False
+            self._latest[device] = presence.outbox, presence.incarnation
+            return self._is_here(device, presence.incarnation)
+        if not same_outbox:
+            return False
+        # The birth on this connection, should it come only now, is late.
+        self._latest[device] = presence.outbox, presence.incarnation + 1
+        was_here = device in self.online
+        self.gone(device)
+        return was_here
 
     def spoke(self, device: str, incarnation: int) -> bool:
         """The device itself spoke on this connection; whether it was not known to be there."""
-        known = self.online.get(device)
-        self.online[device] = incarnation
-        self._unconfirmed.discard(device)
-        return known is None
+        outbox, least = self._latest.get(device, (None, 0))
+        if incarnation < least:
+            return False
+        self._latest[device] = outbox, incarnation
+        return self._is_here(device, incarnation)
 
     def gone(self, device: str) -> None:
         """The device is not there any more."""
@@ -57,3 +69,9 @@ class Roster:
             self.gone(device)
         self.due_s = inf
         return lost
+
+    def _is_here(self, device: str, incarnation: int) -> bool:
+        was_here = device in self.online
+        self.online[device] = incarnation
+        self._unconfirmed.discard(device)
+        return not was_here

@@ -43,11 +43,10 @@ class Spool:
 
     def write(self, id: UpdateId, offset: int, data: bytes) -> None:
         """Keep one chunk."""
-        descriptor = os.open(self.path(id), os.O_WRONLY)
-        try:
-            os.pwrite(descriptor, data, offset)
-        finally:
-            os.close(descriptor)
+        # Buffered, as a bare write may keep only a part of the chunk and not say so.
+        with self.path(id).open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
 
     def sync(self, id: UpdateId) -> None:
         """Force a complete upload to disk."""

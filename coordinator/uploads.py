@@ -54,14 +54,20 @@ class Uploads:
     @property
     def due_s(self) -> float:
         """When the longest idle upload is to be given up."""
-        return min((u.last_s for u in self._uploads.values()), default=inf) + IDLE_S
+        waiting = (u.last_s for u in self._uploads.values() if not u.screening)
+        return min(waiting, default=inf) + IDLE_S
+
+    def is_screening(self, device: str) -> bool:
+        """Whether an upload of this device is complete and about to be judged."""
+        upload = self._uploads.get(device)
+        return upload is not None and upload.screening
 
     def offered(self, id: UpdateId, offer: Offer, at: Moment) -> list[CoordinatorEffect]:
-        """A welcome offer: begin, or go on where it broke."""
+        """A welcome offer: begin, or go on where it broke; not while one is being screened."""
         upload = self._uploads.get(id.device)
         if upload is not None and upload.id == id:
             upload.last_s = at.now_s
-            if upload.intake is None or upload.screening:
+            if upload.intake is None:
                 return []
             upload.intake.forget_asked()
             return self._go_on(upload, upload.intake, at)

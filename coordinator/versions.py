@@ -69,11 +69,14 @@ class Versions:
         """What there is to say of a stored version; its payload is there afterwards."""
         return self._publishable(version, self.load(version, layout)[0], layout)
 
+    def stored(self) -> tuple[int, ...]:
+        """The versions that lie here, oldest first."""
+        return tuple(sorted({_version(path) for path in self._folder.glob("[0-9]*.*")}))
+
     def keep(self, oldest: int) -> None:
         """Delete what is older than version `oldest`."""
-        for path in self._folder.iterdir():
-            name = path.name.partition(".")[0]
-            if name.isdecimal() and int(name) < oldest:
+        for path in self._folder.glob("[0-9]*.*"):
+            if _version(path) < oldest:
                 path.unlink(missing_ok=True)
 
     def chunk(self, version: int, index: int) -> bytes | None:
@@ -98,6 +101,10 @@ class Versions:
             return dict(load_file(path))
         except (OSError, SafetensorError) as error:
             raise _damaged(path, str(error)) from None
+
+
+def _version(path: Path) -> int:
+    return int(path.name.partition(".")[0])
 
 
 def _cut(vector: Vector, layout: Layout) -> dict[str, Vector]:

@@ -10,6 +10,8 @@ import logging
 import os
 import queue
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,12 @@ class WandbSink:
 
     def close(self) -> None:
         """Let wandb finish, for a while."""
-        if self._alive:
-            self._rows.put(None)
-            self._thread.join(CLOSE_S)
+        if not self._alive:
+            return
+        end_s = time.monotonic() + CLOSE_S
+        with suppress(queue.Full):
+            self._rows.put(None, timeout=CLOSE_S)
+            self._thread.join(max(0.0, end_s - time.monotonic()))
 
     def _run(self) -> None:
         try:

@@ -2,21 +2,20 @@
 
 Two things go on side by side, each in a module of its own. Work: wait for a version, fetch it,
 train on it. Delivery: offer what came of it until the coordinator has judged it. Work goes on
-without a link; delivery goes on without work. This module routes what is heard to the two, and
-keeps the device's own presence.
+without a link; delivery goes on without work. A third module keeps the device's presence. This one
+routes what is heard to them, and asks for the header when it is silent for long.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import inf
 from typing import assert_never
 
-from config.failures import ExitCode
 from config.settings import Transfer
 from device_agent.delivery import Delivery
+from device_agent.presence import Presence, Self
 from device_agent.vocabulary import (
     AgentEffect,
     AgentEvent,
@@ -26,7 +25,7 @@ from device_agent.vocabulary import (
     TrainingFailed,
 )
 from device_agent.work import Phase, VersionKey, Work
-from federation.machine import Level, Linked, Log, Moment, Publish, Received, Stop, Tick, Unlinked
+from federation.machine import Level, Linked, Log, Moment, Publish, Received, Tick, Unlinked
 from federation.messages import (
     Chunk,
     CoordinatorPresence,
@@ -48,30 +47,6 @@ from federation.topics import Address, Place, Topics
 
 HELLO_S = 60.0
 HELLO_CAP_S = 600.0
-GRACE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """Who this agent is: its id, its outbox, this start of it, and what it can learn."""
-
-    device: str
-    outbox: bytes
-    process: bytes
-    boot: int
-    task: str
-    agent: str
-
-    def presence(self, state: State, incarnation: int) -> DevicePresence:
-        """What a device says of itself when it comes, and its will when it is gone."""
-        return DevicePresence(
-            state=state,
-            outbox=self.outbox,
-            process=self.process,
-            incarnation=incarnation,
-            agent=self.agent,
-            task=self.task,
-        )
 
 
 class AgentCore:
@@ -94,6 +69,7 @@ class AgentCore:
         """
         self.counts: Counter[str] = Counter()
         self.delivery = Delivery(topics.up(me.device), offers, transfer.silence_s)
+        self.presence = Presence(me, topics.device(me.device))
         self.work = Work(me.device, me.task, topics, transfer, trained)
         self._me = me
         self._topics = topics
@@ -101,9 +77,7 @@ class AgentCore:
         self._outbox_limit = outbox_limit
         self._linked = False
         self._incarnation = 0
-        self._birth_heard = False
         self._coordinator: tuple[bytes, int, State] | None = None
-        self._birth_s = inf
         self._hello_s = inf
         self._hello_wait_s = HELLO_S
 
@@ -113,7 +87,7 @@ class AgentCore:
         has_room = len(self.delivery) < self._outbox_limit
         effects += self.work.go_on(has_room, self._linked, at)
         if self._linked:
-            effects += self._be_born(at)
+            effects += self.presence.advance(at)
             effects += self.delivery.advance(at)
             effects += self._say_hello(at)
         return effects
@@ -121,7 +95,7 @@ class AgentCore:
     @property
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
-        presence_s = min(self._birth_s, self._hello_s) if self._linked else inf
+        presence_s = min(self.presence.due_s, self._hello_s) if self._linked else inf
         return min(self.delivery.due_s, self.work.due_s(self._linked), presence_s)
 
     def validate(self) -> None:
@@ -176,16 +150,8 @@ class AgentCore:
         self._hello_s = at.now_s + patience_s * (1 + at.chance)
         self.delivery.resume(at)
         self.work.relink()
-        # An agent that was here before has to hear first whether another one has come since.
-        self._birth_s = at.now_s + (GRACE_S if self._birth_heard else 0)
+        self.presence.link_up(event.incarnation, at)
         return [Log(Level.INFO, "link up")]
-
-    def _be_born(self, at: Moment) -> list[AgentEffect]:
-        if at.now_s < self._birth_s:
-            return []
-        self._birth_s = inf
-        birth = self._me.presence(State.ONLINE, self._incarnation)
-        return [Publish(self._topics.device(self._me.device), encode(birth), retain=True)]
 
     def _say_hello(self, at: Moment) -> list[AgentEffect]:
         if at.now_s < self._hello_s:
@@ -224,7 +190,7 @@ class AgentCore:
             return None
         match address.place, message:
             case Place.DEVICE, DevicePresence():
-                return self._own_presence(message, retained, at)
+                return self.presence.heard(message, retained, at)
             case Place.COORDINATOR, CoordinatorPresence():
                 return self._coordinator_presence(message, at)
             case Place.MODEL, Header():
@@ -259,31 +225,6 @@ class AgentCore:
         self.counts[why] += 1
         level = Level.DEBUG if why == "unexpected message" else Level.WARNING
         return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
-
-    def _own_presence(
-        self, presence: DevicePresence, retained: bool, at: Moment
-    ) -> list[AgentEffect]:
-        """The last agent to be born under an id keeps it; who finds that it is another one yields.
-
-        A broker may take the older connection down when the newer one comes. Then the older agent
-        finds, when it is back, that the last word on its topic is another's: a birth, or a will.
-        """
-        if presence.process == self._me.process:
-            self._birth_heard = True
-            if self._birth_s < inf:
-                self._birth_s = at.now_s  # nobody else has come: no need to wait longer
-            return []
-        own_past = presence.outbox == self._me.outbox and presence.incarnation < (
-            self._me.boot << 24
-        )
-        late_will = presence.state is State.OFFLINE and not retained
-        if own_past or late_will or not self._birth_heard:
-            return []
-        text = (
-            f"another agent has taken over the device id {self._me.device!r}; "
-            "each device needs an id of its own"
-        )
-        return [Stop(ExitCode.DUPLICATE, text)]
 
     def _coordinator_presence(self, presence: CoordinatorPresence, at: Moment) -> list[AgentEffect]:
         seen = (presence.ledger, presence.incarnation, presence.state)

@@ -16,8 +16,9 @@ from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import AgentSettings
-from device_agent.core import AgentCore, Self
+from device_agent.core import AgentCore
 from device_agent.outbox import Outbox
+from device_agent.presence import Self
 from device_agent.store import Store
 from device_agent.trainer import Outcome, Trainer
 from device_agent.vocabulary import (

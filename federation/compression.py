@@ -18,6 +18,7 @@ Vector: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 INT8_BLOCK = 256
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
 
 
 class CodecError(ValueError):
@@ -110,7 +111,8 @@ def _int8_encode(vector: Vector) -> bytes:
     padded = np.zeros(blocks * INT8_BLOCK, dtype=np.float32)
     padded[: vector.size] = vector
     rows = padded.reshape(blocks, INT8_BLOCK)
-    scales = np.abs(rows).max(axis=1) / np.float32(127)
+    # Rounded up, the scale of the largest float32 would decode to infinity.
+    scales = np.minimum(np.abs(rows).max(axis=1) / np.float32(127), _LARGEST_SCALE)
     # A block of denormals would scale to zero or overflow on division: it is sent as zeros.
     scales[scales < np.finfo(np.float32).tiny] = 0
     divisors = np.where(scales > 0, scales, np.float32(np.inf))
@@ -126,9 +128,11 @@ def _int8_decode(payload: Bytes, d: int) -> Vector:
     vector = levels.astype(np.float32)
     whole = d // INT8_BLOCK
     rows = vector[: whole * INT8_BLOCK].reshape(whole, INT8_BLOCK)
-    rows *= scales[:whole, None]
-    if whole < blocks:
-        vector[whole * INT8_BLOCK :] *= scales[whole]
+    # Foreign scales may be of any value; whether the vector is finite is for the caller to check.
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows *= scales[:whole, None]
+        if whole < blocks:
+            vector[whole * INT8_BLOCK :] *= scales[whole]
     return vector
 
 

@@ -47,21 +47,23 @@ class LoopbackBroker:
     def forget_everything(self) -> None:
         """Be a broker that was killed and came back empty: every link breaks."""
         self.retained.clear()
-        for session in list(self._sessions.values()):
+        # Detached before they are cut: a broker that is gone publishes no wills.
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
             session.cut("the broker was restarted")
-        self.retained.clear()
 
     def attach(self, session: LoopbackSession) -> None:
         """Accept a connection; an older one with the same client id is taken down."""
-        older = self._sessions.get(session.client_id)
-        self._sessions[session.client_id] = session
-        if older is not None and older is not session:
+        if (older := self._sessions.get(session.client_id)) is not None:
             older.cut("another client took the id over")
+        self._sessions[session.client_id] = session
 
-    def detach(self, session: LoopbackSession) -> None:
-        """Forget a connection with its subscriptions."""
-        if self._sessions.get(session.client_id) is session:
-            del self._sessions[session.client_id]
+    def detach(self, session: LoopbackSession) -> bool:
+        """Forget a connection with its subscriptions; whether it was known."""
+        if self._sessions.get(session.client_id) is not session:
+            return False
+        del self._sessions[session.client_id]
+        return True
 
     def carry(self, message: Publish) -> None:
         """Take a message from a client to all who subscribed, by way of the faults."""
@@ -111,7 +113,6 @@ class LoopbackSession:
     """One client of a `LoopbackBroker`; the same interface as `PahoSession`."""
 
     backlog_bytes = 0
-    traffic = (0, 0)
 
     def __init__(self, broker: LoopbackBroker, identity: Identity, inbox: Inbox) -> None:
         self._broker = broker
@@ -120,12 +121,19 @@ class LoopbackSession:
         self._filters: set[str] = set()
         self._linked = False
         self._stopped = False
+        self._sent_bytes = 0
+        self._received_bytes = 0
         self.connection = 0
 
     @property
     def client_id(self) -> str:
         """The MQTT client id."""
         return self._identity.client_id
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of payloads sent and received since the session was made."""
+        return self._sent_bytes, self._received_bytes
 
     def start(self) -> None:
         """Connect a moment from now."""
@@ -137,6 +145,7 @@ class LoopbackSession:
             self.cut("the link was cut")
         if not self._linked:
             return False
+        self._sent_bytes += len(message.payload)
         self._broker.carry(message)
         return True
 
@@ -179,6 +188,7 @@ class LoopbackSession:
     def receive(self, received: Received, connection: int) -> None:
         """A message arrived, if the connection it was meant for still stands."""
         if self._linked and connection == self.connection:
+            self._received_bytes += len(received.payload)
             self._inbox(received)
 
     def _connect(self) -> None:
@@ -194,7 +204,8 @@ class LoopbackSession:
     def _break(self) -> None:
         if self._linked:
             self._linked = False
-            self._broker.detach(self)
+            if not self._broker.detach(self):
+                return
             will = self._identity.will(self._identity.incarnation(self.connection))
             self._broker.time.call_in(0.05, lambda: self._broker.accept(will))
 

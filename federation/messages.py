@@ -26,13 +26,14 @@ from pydantic import (
 )
 
 from config.settings import TrainingPlan
-from federation.layout import Layout, LayoutError
+from federation.layout import MAX_TENSORS, Layout, LayoutError
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 120 * 1024
 MAX_CHUNK_BYTES = 1024 * 1024
 DIGEST_BYTES = 16
 MAX_PAYLOAD_BYTES = 2**32
+MAX_FIELDS = 64
 
 _FRAME = struct.Struct("<BBQI")
 _FRAME_MARK = 0xC1
@@ -146,7 +147,7 @@ class Header(_Message):
     slot: Index
     codec: Text
     payload: Manifest
-    layout: Annotated[tuple[Any, ...], Field(max_length=4096)]
+    layout: Annotated[tuple[Any, ...], Field(max_length=MAX_TENSORS)]
     task: Text
     plan: TrainingPlan
     max_staleness: Count
@@ -286,19 +287,30 @@ def decode(payload: bytes) -> Message:
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MessageError(f"{len(payload)} bytes are over {MAX_MESSAGE_BYTES}")
     try:
-        fields = msgpack.unpackb(payload, use_list=False)
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise MessageError(f"no msgpack: {error or type(error).__name__}") from None
-    if not isinstance(fields, dict) or fields.get("protocol") != PROTOCOL:
-        spoken = fields.get("protocol") if isinstance(fields, dict) else None
-        raise MessageError(f"protocol {spoken!r} is not {PROTOCOL}")
-    del fields["protocol"]
+        # Room is made for an array before its items are seen, so the claim is bounded here.
+        fields = msgpack.unpackb(
+            payload, use_list=False, max_array_len=MAX_TENSORS, max_map_len=MAX_FIELDS
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise MessageError(f"no msgpack: {str(error) or type(error).__name__}") from None
+    if not isinstance(fields, dict):
+        raise MessageError("not a map")
+    spoken = fields.pop("protocol", None)
+    if type(spoken) is not int or spoken != PROTOCOL:
+        told = spoken if type(spoken) is int else type(spoken).__name__
+        raise MessageError(f"protocol {told} is not {PROTOCOL}")
     try:
         return _SMALL.validate_python(fields, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise MessageError(f"{where}: {first['msg']}"[:300]) from None
+        raise MessageError(_one_line(f"{where}: {first['msg']}")) from None
+    except RecursionError:
+        raise MessageError("nested too deeply") from None
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
 def _decode_chunk(payload: bytes) -> Chunk:

@@ -9,7 +9,9 @@ agents do not come back in the same second.
 from __future__ import annotations
 
 import random
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections import deque
@@ -19,10 +21,10 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from config.failures import ExitCode, Failure
 from config.settings import Link
 from federation.machine import Linked, Publish, Received, Unlinked
 from federation.session import LOW_WATER_BYTES, Drained, Identity, Inbox, SessionEvent
+from federation.tls import tls_context
 
 CONNECT_TIMEOUT_S = 10.0
 LOOP_S = 1.0
@@ -38,7 +40,7 @@ class PahoSession:
         self._link = link
         self._identity = identity
         self._inbox = inbox
-        self._tls = _tls_context(link)
+        self._tls = tls_context(link)
         self._connection: _Connection | None = None
         self._sent_bytes = 0
         self._received_bytes = 0
@@ -80,8 +82,8 @@ class PahoSession:
 
     def stop(self, farewell: Publish | None = None) -> None:
         """Publish the farewell, disconnect in an orderly way, and end the thread."""
-        connection, self._connection = self._connection, None
         self._ending.set()
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.say_goodbye(farewell)
         if self._thread.is_alive():
@@ -95,16 +97,16 @@ class PahoSession:
             connection = _Connection(
                 self._link, self._tls, self._identity, connections, self._receive
             )
-            reason = connection.run(self._linked)
+            reason = connection.run(self._adopt, self._ending)
             self._connection = None
             if self._ending.is_set():
                 return
             # A connection that held for a moment starts the backoff anew.
-            attempts = 0 if connection.linked_for_s() >= STABLE_S else attempts + 1
-            cap_s = min(
-                self._link.backoff_cap_s, self._link.backoff_base_s * 2 ** min(attempts, 20)
-            )
-            wait_s = random.uniform(0, cap_s)
+            attempts = 0 if connection.linked_for_s() >= STABLE_S else attempts
+            del connection  # its sockets go with it, now and not after the wait
+            longest_s = self._link.backoff_base_s * 2 ** min(attempts, 20)
+            wait_s = random.uniform(0, min(self._link.backoff_cap_s, longest_s))
+            attempts += 1
             self._inbox(Unlinked(f"{reason}; trying again in {wait_s:.1f} s"))
             self._ending.wait(wait_s)
 
@@ -113,9 +115,10 @@ class PahoSession:
             self._received_bytes += len(event.payload)
         self._inbox(event)
 
-    def _linked(self, connection: _Connection) -> None:
-        if not self._ending.is_set():
-            self._connection = connection
+    def _adopt(self, connection: _Connection) -> bool:
+        # In this order `stop` sees the connection, or this sees that the session is ending.
+        self._connection = connection
+        return not self._ending.is_set()
 
 
 class _Connection:
@@ -138,7 +141,8 @@ class _Connection:
         self._reason = ""
         self._lock = threading.Lock()
         self._bulk: deque[tuple[mqtt.MQTTMessageInfo, int]] = deque()
-        self._tell_linked: Callable[[_Connection], None] | None = None
+        self._bulk_bytes = 0
+        self._adopt: Callable[[_Connection], bool] = lambda _: False
         self.client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=identity.client_id,
@@ -161,22 +165,44 @@ class _Connection:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_socket_open = _send_at_once
         # With this set, other threads never write to the socket: paho only wakes its own loop.
         client.on_socket_register_write = lambda *_: None
 
-    def run(self, tell_linked: Callable[[_Connection], None]) -> str:
-        """Connect and carry messages until the connection ends; the reason why it did."""
-        self._tell_linked = tell_linked
+    def run(self, adopt: Callable[[_Connection], bool], ending: threading.Event) -> str:
+        """Connect and carry messages until the connection ends; the reason why it did.
+
+        Args:
+            adopt: told once that the connection can be used; False if nobody wants it any more.
+            ending: once set, an attempt that has not come so far is given up.
+        """
+        self._adopt = adopt
         where = f"{self._link.host}:{self._link.port}"
         try:
             self.client.connect(self._link.host, self._link.port, self._link.keepalive_s)
         except (OSError, ValueError) as error:
             return f"no broker at {where} ({error})"
+        reason = self._carry(ending)
+        self._let_go()
+        return f"connection to {where} ended ({reason})"
+
+    def _carry(self, ending: threading.Event) -> str:
         code = MQTTErrorCode.MQTT_ERR_SUCCESS
         while code == MQTTErrorCode.MQTT_ERR_SUCCESS and not self._overdue():
-            code = self.client.loop(LOOP_S)
-        self.client.disconnect()
-        return f"connection to {where} ended ({self._reason or mqtt.error_string(code)})"
+            if self._linked_s is None and ending.is_set():
+                break
+            try:
+                code = self.client.loop(LOOP_S)
+            except (struct.error, IndexError, KeyError, ValueError) as error:
+                # Some releases of paho fall over bytes that are no MQTT.
+                return f"what came is no MQTT: {type(error).__name__}: {error}"
+        return self._reason or mqtt.error_string(code)
+
+    def _let_go(self) -> None:
+        """Undo the cycle between this and its client, so that its sockets are closed at once."""
+        client = self.client
+        client.on_connect = client.on_subscribe = client.on_message = None
+        client.on_publish = client.on_disconnect = None
 
     def publish(self, message: Publish) -> bool:
         """Queue a message for the network thread; False if the queue is full or the link gone."""
@@ -186,14 +212,17 @@ class _Connection:
         if message.qos == 0:
             with self._lock:
                 self._bulk.append((info, len(message.payload)))
+                self._bulk_bytes += len(message.payload)
         return True
 
-    def backlog_bytes(self) -> int:
-        """Bytes of QoS 0 messages that have not left yet."""
+    def backlog_bytes(self, leaving: int | None = None) -> int:
+        """Bytes of QoS 0 messages that have not left yet, without the one that leaves just now."""
         with self._lock:
-            while self._bulk and self._bulk[0][0].is_published():
-                self._bulk.popleft()
-            return sum(size for _, size in self._bulk)
+            while self._bulk and (
+                self._bulk[0][0].is_published() or self._bulk[0][0].mid == leaving
+            ):
+                self._bulk_bytes -= self._bulk.popleft()[1]
+            return self._bulk_bytes
 
     def linked_for_s(self) -> float:
         """How long the connection has been of use, in seconds."""
@@ -234,9 +263,10 @@ class _Connection:
             self.client.disconnect()
             return
         self._linked_s = time.monotonic()
-        if self._tell_linked is not None:
-            self._tell_linked(self)
-        self._inbox(Linked(self._incarnation))
+        if self._adopt(self):
+            self._inbox(Linked(self._incarnation))
+        else:
+            self.client.disconnect()
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -246,9 +276,10 @@ class _Connection:
         self._inbox(Received(topic, bytes(message.payload), bool(message.retain)))
 
     def _on_publish(
-        self, _client: mqtt.Client, _data: Any, _mid: int, _code: Any, _properties: Any
+        self, _client: mqtt.Client, _data: Any, mid: int, _code: Any, _properties: Any
     ) -> None:
-        if self._bulk and self.backlog_bytes() < LOW_WATER_BYTES:
+        # paho marks a message as published only after this call.
+        if self._bulk and self.backlog_bytes(leaving=mid) < LOW_WATER_BYTES:
             self._inbox(Drained())
 
     def _on_disconnect(
@@ -257,15 +288,6 @@ class _Connection:
         self._reason = self._reason or str(code)
 
 
-def _tls_context(link: Link) -> ssl.SSLContext | None:
-    if not link.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=link.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if link.cert_file is not None:
-            context.load_cert_chain(link.cert_file, link.key_file)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(f) for f in (link.ca_file, link.cert_file, link.key_file) if f)
-        raise Failure(ExitCode.CONFIG, f"TLS: cannot load {files}: {error}") from None
-    return context
+def _send_at_once(_client: mqtt.Client, _data: Any, link: Any) -> None:
+    # Otherwise a small message waits for the acknowledgement of the last one, 40 ms.
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -23,13 +23,12 @@ class StateDirectory:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise Failure(
-                ExitCode.CANNOT_WRITE, f"cannot use the state directory {path}: {reason}"
-            ) from None
+            raise _unusable(path, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        except BlockingIOError:
             holder = os.pread(self._lock, 20, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise Failure(
@@ -37,8 +36,9 @@ class StateDirectory:
                 f"the state directory {path} is in use by process {holder or 'unknown'}; "
                 "stop it, or choose another state_dir",
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            os.close(self._lock)
+            raise _unusable(path, error) from None
 
     def folder(self, name: str) -> Path:
         """A folder in the directory, made where needed."""
@@ -49,3 +49,8 @@ class StateDirectory:
     def close(self) -> None:
         """Let another process use the directory."""
         os.close(self._lock)
+
+
+def _unusable(path: Path, error: OSError) -> Failure:
+    reason = error.strerror or str(error)
+    return Failure(ExitCode.CANNOT_WRITE, f"cannot use the state directory {path}: {reason}")

@@ -15,6 +15,7 @@ from config.settings import CoordinatorSettings, Transfer
 from coordinator import core as coordinator_core
 from coordinator import vocabulary as cv
 from device_agent import core as agent_core
+from device_agent import presence
 from device_agent import vocabulary as av
 from federation.compression import encoded_size
 from federation.layout import Layout, TensorSpec
@@ -124,7 +125,7 @@ class Agent(Party):
         self.disk = disk
         disk.boots += 1
         process = world.random.randbytes(8)
-        self.me = agent_core.Self(device, disk.outbox, process, disk.boots, "task", "test")
+        self.me = presence.Self(device, disk.outbox, process, disk.boots, "task", "test")
         self.core = agent_core.AgentCore(
             self.me, TOPICS, world.transfer, 3, disk.offers.values(), disk.trained
         )
