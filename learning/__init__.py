@@ -1,0 +1,1 @@
+"""What one node does with a model and a chunk of data: the only room that knows torch."""

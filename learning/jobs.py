@@ -1,0 +1,196 @@
+"""The three jobs of a worker: initialise a model, train one, evaluate one.
+
+A job takes a command (a JSON object), writes its files durably and gives the event that says so:
+what an event tells is on disk. How to talk to the parent is the business of `learning.worker`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from pydantic import ValidationError
+from torch import nn
+
+from config.failures import Failure
+from config.sections import TrainingPlan
+from federation.compression import CodecError, Vector, decode, encode, is_lossy
+from federation.layout import Layout, LayoutError
+from learning.files import replace_file
+from learning.outcomes import DivergenceError, OnStep
+from learning.tasks import Task, resolve
+from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of
+
+Command: TypeAlias = dict[str, Any]
+Event: TypeAlias = dict[str, Any]
+# Told what phase a job is in, the share of it that is done, and the last loss.
+OnProgress: TypeAlias = Callable[[str, float, float | None], None]
+
+
+class JobError(Exception):
+    """A job that could not be done, with its reason in one line."""
+
+
+def run_job(command: Command, on_progress: OnProgress) -> Event:
+    """Do what the command says and give the event that ends the job.
+
+    Raises:
+        JobError: whatever went wrong; nothing was written under the names of the outputs.
+    """
+    try:
+        job = JOBS[command["do"]]
+    except (KeyError, TypeError):
+        raise JobError(f"unknown job {command.get('do')!r}") from None
+    try:
+        return job(command, on_progress)
+    except (Failure, ModelMismatchError, CodecError, LayoutError) as error:
+        raise JobError(str(error)) from error
+    except KeyError as error:
+        raise JobError(f"the command lacks {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise JobError(f"bad training plan: {where}: {first['msg']}") from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        raise JobError(f"{where}{error.strerror or error}") from error
+    except MemoryError as error:
+        raise JobError("out of memory") from error
+    except Exception as error:  # also whatever a user's task raises
+        line = (str(error).splitlines() or [""])[0]
+        raise JobError(f"{type(error).__name__}: {line}") from error
+
+
+def initialise(command: Command, on_progress: OnProgress) -> Event:
+    """Write the fresh model of a task as raw float32 and tell its layout."""
+    task, plan = _task_and_plan(command)
+    model = task.build_model(plan)
+    replace_file(Path(command["output"]), encode("float32", vector_of(model)))
+    return {"event": "initialised", "layout": layout_of(model).to_wire()}
+
+
+def train(command: Command, on_progress: OnProgress) -> Event:
+    """Test the received model on the held-out part, train it, and write the encoded difference.
+
+    The difference is local - received + residual, where the residual is what the codec rounded
+    away the last time (error feedback, arXiv:1901.09847). A residual that does not fit this model
+    is left out: losing it costs a little accuracy, insisting on it would cost the device.
+    """
+    task, plan = _task_and_plan(command)
+    model, received = _received_model(task, plan, command)
+    on_progress("loading", 0.0, None)
+    data = task.load(Path(command["chunk"]))
+    tested = task.evaluate(model, data, on_step=_steps("testing", on_progress))
+
+    started = time.monotonic()
+    trained = task.train(
+        model,
+        data,
+        plan,
+        seed=int(command["seed"]),
+        on_step=_slowed(_steps("training", on_progress), float(command.get("slowdown", 1.0))),
+    )
+    seconds = time.monotonic() - started
+
+    delta = vector_of(model) - received
+    if not np.isfinite(delta).all():
+        raise DivergenceError("the trained model holds numbers that are not finite")
+    norm = float(np.linalg.norm(delta))
+    residual = _read_residual(command.get("residual"), delta.size)
+    if residual is not None:
+        delta += residual
+    payload = encode(plan.codec, delta)
+    # The residual first: an update that is announced is never without it.
+    if command.get("residual_output") is not None and is_lossy(plan.codec):
+        rest = delta - decode(plan.codec, payload, delta.size)
+        replace_file(Path(command["residual_output"]), encode("float32", rest))
+    replace_file(Path(command["output"]), payload)
+    return {
+        "event": "trained",
+        "examples": trained.examples,
+        "steps": trained.steps,
+        "seconds": round(seconds, 3),
+        "size": len(payload),
+        "residual_used": residual is not None,
+        "generated": task.is_generated(data),
+        "metrics": {
+            **trained.metrics,
+            **{f"held_out_{name}": value for name, value in tested.metrics.items()},
+            "delta_norm": norm,
+        },
+    }
+
+
+def evaluate(command: Command, on_progress: OnProgress) -> Event:
+    """Test a model on the held-out part of a chunk."""
+    task, plan = _task_and_plan(command)
+    model, _ = _received_model(task, plan, command)
+    on_progress("loading", 0.0, None)
+    data = task.load(Path(command["data"]))
+    tested = task.evaluate(model, data, on_step=_steps("testing", on_progress))
+    return {
+        "event": "evaluated",
+        "examples": tested.examples,
+        "metrics": dict(tested.metrics),
+        "generated": task.is_generated(data),
+    }
+
+
+def _task_and_plan(command: Command) -> tuple[Task[Any], TrainingPlan]:
+    return resolve(command["task"]), TrainingPlan.model_validate(command["plan"])
+
+
+def _received_model(
+    task: Task[Any], plan: TrainingPlan, command: Command
+) -> tuple[nn.Module, Vector]:
+    """The task's model with the numbers of the file, and these numbers."""
+    model = task.build_model(plan)
+    layout = layout_of(model)
+    if Layout.from_wire(command["layout"]) != layout:
+        raise ModelMismatchError(
+            f"the layout that came is not the one that task {command['task']}"
+            f" gives the model {plan.model}"
+        )
+    codec = command.get("model_codec", "float32")
+    vector = read_vector(Path(command["model"]), codec, layout.size)
+    load_vector(model, vector)
+    return model, vector
+
+
+def _read_residual(path: str | None, d: int) -> Vector | None:
+    if path is None:
+        return None
+    try:
+        residual = read_vector(Path(path), "float32", d)
+    except (OSError, ModelMismatchError):
+        return None
+    return residual if np.isfinite(residual).all() else None
+
+
+def _steps(phase: str, on_progress: OnProgress) -> OnStep:
+    return lambda done, loss: on_progress(phase, done, loss)
+
+
+def _slowed(on_step: OnStep, slowdown: float) -> OnStep:
+    """Sleep after each step, so that all of them take `slowdown` times as long: a straggler."""
+    if slowdown <= 1:
+        return on_step
+    woke = time.monotonic()
+
+    def step(done: float, loss: float) -> None:
+        nonlocal woke
+        on_step(done, loss)
+        time.sleep((time.monotonic() - woke) * (slowdown - 1))
+        woke = time.monotonic()
+
+    return step
+
+
+JOBS: dict[str, Callable[[Command, OnProgress], Event]] = {
+    "initialise": initialise,
+    "train": train,
+    "evaluate": evaluate,
+}
