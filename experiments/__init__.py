@@ -1,0 +1,1 @@
+"""Whole federations on one machine: the demo, partitions of data, a centralized baseline."""

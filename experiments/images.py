@@ -1,0 +1,67 @@
+"""Which images an experiment works on: the options that say so, and their reading."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from experiments.numbers import whole
+from learning.data import ImageSet, downloaded_images, limited
+from learning.folders import folder_images
+from learning.generated import generated_images
+
+GENERATED_TRAIN = 10_000
+GENERATED_TEST = 2_000
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `chosen_images` reads."""
+    group = parser.add_argument_group("images (default: CIFAR-10, downloaded by torchvision)")
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder with train/<class>/* and test/<class>/*, images of 32 x 32 in RGB",
+    )
+    source.add_argument(
+        "--generated",
+        action="store_true",
+        help="made-up images, for machines without a network; never to be told as real",
+    )
+    group.add_argument(
+        "--examples", type=whole(1), metavar="N", help="use N training images (default: all)"
+    )
+    group.add_argument(
+        "--test-examples", type=whole(1), metavar="N", help="use N test images (default: all)"
+    )
+    group.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="decides all chance (default: 0)"
+    )
+
+
+def chosen_images(options: argparse.Namespace) -> ImageSet:
+    """The images that the options choose.
+
+    Raises:
+        Failure: they are not there or not as they have to be.
+    """
+    if options.generated:
+        return generated_images(
+            train=options.examples or GENERATED_TRAIN,
+            test=options.test_examples or GENERATED_TEST,
+            seed=options.seed,
+        )
+    if options.data is not None:
+        images = folder_images(options.data, _show_reading)
+    else:
+        images = downloaded_images()
+    return limited(images, train=options.examples, test=options.test_examples, seed=options.seed)
+
+
+def _show_reading(done: int, total: int) -> None:
+    """One line that is written over, where a person looks on."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\rreading images: {done} of {total}", end=end, file=sys.stderr, flush=True)
