@@ -22,9 +22,9 @@ from config.options import UsageParser
 from config.sections import TrainingPlan
 from experiments.images import add_image_options, chosen_images
 from experiments.numbers import whole
+from federation.files import replace_file
 from learning.cifar10 import Cifar10, as_tensors
 from learning.data import ImageSet, as_chunk
-from learning.files import replace_file
 from learning.process import physical_cores
 from learning.runtime import prepare_torch
 from learning.training import half_cosine, train

@@ -32,7 +32,7 @@ from experiments.run_directory import RunDirectory, make_run_directory
 from experiments.settings_file import write_settings
 from experiments.summary import Summary, as_json, read_reports, summarize
 from experiments.summary_text import as_text
-from learning.files import replace_file
+from federation.files import replace_file
 from learning.folders import OnRead
 
 

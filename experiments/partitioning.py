@@ -16,9 +16,9 @@ from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from experiments.images import add_image_options, chosen_images
 from experiments.numbers import fraction_below_one, positive, whole
+from federation.files import replace_file
 from learning.chunks import write_chunk
 from learning.data import ImageSet, device_chunk, evaluation_chunk
-from learning.files import replace_file
 from learning.partition import by_dirichlet, counts_by_label, iid, split_held_out
 
 DESCRIPTION = "partition.json"

@@ -76,7 +76,7 @@ class Shell:
         session.start()
         give_up_s = time.monotonic() + (link.give_up_after_s or inf)
         while True:
-            item = self._next(min(core.next_tick_s, give_up_s))
+            item = self._next(min(core.next_tick_s, give_up_s, self._traffic_due_s(session)))
             if isinstance(item, _Call):
                 item = item.function()
             if isinstance(item, Linked):
@@ -119,12 +119,17 @@ class Shell:
 
     def tell_traffic(self, session: Session) -> None:
         """Write what was sent and received, if it is anything new and not too often."""
-        now_s, traffic = time.monotonic(), session.traffic
-        if traffic == self._told_traffic or now_s < self._told_s + TRAFFIC_EVERY_S:
+        if time.monotonic() < self._traffic_due_s(session):
             return
-        self._told_traffic, self._told_s = traffic, now_s
-        sent, received = traffic
+        self._told_traffic, self._told_s = session.traffic, time.monotonic()
+        sent, received = self._told_traffic
         self._log.debug("traffic", extra=facts(sent_bytes=sent, received_bytes=received))
+
+    def _traffic_due_s(self, session: Session) -> float:
+        # Without this level nobody wants to know, and the loop need not wake for it.
+        if not self._log.isEnabledFor(logging.DEBUG) or session.traffic == self._told_traffic:
+            return inf
+        return self._told_s + TRAFFIC_EVERY_S
 
     def _next(self, due_s: float) -> Any:
         wait_s = min(due_s - time.monotonic(), LONGEST_WAIT_S)

@@ -18,8 +18,8 @@ from torch import nn
 from config.failures import Failure
 from config.sections import TrainingPlan
 from federation.compression import CodecError, Vector, decode, encode, is_lossy
+from federation.files import replace_file
 from federation.layout import Layout, LayoutError
-from learning.files import replace_file
 from learning.outcomes import DivergenceError, OnStep
 from learning.tasks import Task, resolve
 from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of

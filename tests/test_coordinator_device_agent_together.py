@@ -18,28 +18,27 @@ faults = st.builds(
 kills = st.lists(
     st.tuples(st.floats(1, 120), st.sampled_from(["coordinator", "broker", 0, 1, 2])), max_size=8
 )
-thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+triggers = st.sampled_from(["buffer", "rounds", "immediate"])
+thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @thorough
-@given(faults=faults, seed=st.integers(0, 2**32))
+@given(faults=faults, seed=st.integers(0, 2**32), trigger=triggers)
 def test_every_update_is_applied_exactly_once_and_both_ends_come_to_rest(
-    faults: Faults, seed: int
+    faults: Faults, seed: int, trigger: str
 ) -> None:
-    world = World(faults=faults, seed=seed)
+    world = World(faults=faults, seed=seed, aggregation={"trigger": trigger})
     assert world.run(2 * 3600, lambda: len(world.trained()) >= 6)
     assert world.come_to_rest()
     assert set(world.coordinator_disk.applied) == world.trained()
 
 
 @thorough
-@given(faults=faults, seed=st.integers(0, 2**32), kills=kills)
+@given(faults=faults, seed=st.integers(0, 2**32), kills=kills, trigger=triggers)
 def test_killing_any_party_at_any_moment_loses_nothing(
-    faults: Faults, seed: int, kills: list[tuple[float, str | int]]
+    faults: Faults, seed: int, kills: list[tuple[float, str | int]], trigger: str
 ) -> None:
-    world = World(faults=faults, seed=seed)
+    world = World(faults=faults, seed=seed, aggregation={"trigger": trigger})
     for pause_s, victim in kills:
         world.run(pause_s)
         match victim:
