@@ -175,7 +175,7 @@ class TrainingPlan(Section):
     epochs: float = Field(
         default=1.0, gt=0, le=1000, description="passes over the chunk; may be a fraction"
     )
-    batch_size: int = Field(default=32, ge=1, le=8192, description="examples a step")
+    batch_size: int = Field(default=16, ge=1, le=8192, description="examples a step")
     learning_rate: float = Field(default=0.05, gt=0, le=100, description="step size of local SGD")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum of local SGD")
     weight_decay: float = Field(default=5e-4, ge=0, le=1, description="L2 penalty of local SGD")

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from os import urandom
 from pathlib import Path
 
 import msgpack
 
-from config.failures import ExitCode, Failure
 from coordinator.vocabulary import Accepted, Contribution, UpdateId
+from federation.database import open_database, transaction
 from federation.layout import Layout
 from federation.messages import Offer, Reason
 
@@ -54,35 +53,13 @@ class Ledger:
         Raises:
             Failure: the file is no ledger of this version, or cannot be used.
         """
-        self._path = path
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-            )
-            self._make()
-            with self._transaction():
-                self._db.execute("UPDATE identity SET boots = boots + 1")
-                row = self._db.execute("SELECT ledger, boots FROM identity").fetchone()
-        except sqlite3.Error as error:
-            raise Failure(ExitCode.CANNOT_WRITE, f"ledger {path}: {error}") from None
+        identity = f"INSERT INTO identity VALUES (x'{urandom(8).hex()}', 0);"
+        self._db = open_database(path, "ledger", _SCHEMA + identity, _SCHEMA_VERSION)
+        with transaction(self._db):
+            self._db.execute("UPDATE identity SET boots = boots + 1")
+            row = self._db.execute("SELECT ledger, boots FROM identity").fetchone()
         self.identity: bytes = row[0]
         self.boots: int = row[1]
-
-    def _make(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found == _SCHEMA_VERSION:
-            return
-        if found != 0:
-            raise Failure(
-                ExitCode.CONFIG,
-                f"ledger {self._path} has format {found}, this Flockwise knows {_SCHEMA_VERSION}",
-            )
-        identity = urandom(8).hex()
-        self._db.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES (x'{identity}', 0);"
-            f"PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
-        )
 
     def close(self) -> None:
         """Close the file."""
@@ -98,7 +75,7 @@ class Ledger:
 
     def add_version(self, version: int, contributions: Iterable[Contribution]) -> None:
         """A version was checkpointed, made of these updates in this order."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("INSERT INTO versions VALUES (?, ?, NULL)", (version, time.time()))
             for position, part in enumerate(contributions):
                 self._db.execute(
@@ -120,7 +97,7 @@ class Ledger:
 
     def add_metrics(self, version: int, metrics: dict[str, float]) -> None:
         """A version was tested."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute(
                 "UPDATE versions SET metrics = ? WHERE version = ?",
                 (msgpack.packb(metrics), version),
@@ -128,7 +105,7 @@ class Ledger:
 
     def begin(self, task: str, name: str, layout: Layout) -> None:
         """Version 0 was checkpointed: this is the model that the ledger is about, for ever."""
-        with self._transaction():
+        with transaction(self._db):
             wire = msgpack.packb(layout.to_wire())
             self._db.execute("INSERT INTO model VALUES (?, ?, ?)", (task, name, wire))
             self._db.execute("INSERT INTO versions VALUES (0, ?, NULL)", (time.time(),))
@@ -186,7 +163,7 @@ class Ledger:
         refusal: str | None = None,
         detail: str | None = None,
     ) -> None:
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute(
                 "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -206,13 +183,3 @@ class Ledger:
                     time.time(),
                 ),
             )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")

@@ -6,7 +6,6 @@ a thread aside, evaluation in a process of its own; both come back as calls into
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from os import urandom
 from typing import Any
 
 from config import logs
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode
 from config.loading import load
 from config.settings import CoordinatorSettings
 from coordinator.combiner import combine, screen
@@ -50,8 +49,8 @@ from federation.machine import Publish, Stop
 from federation.messages import Chunk, State, encode
 from federation.paho_session import PahoSession
 from federation.session import HIGH_WATER_BYTES, Identity
-from federation.shell import Shell
-from federation.state_directory import StateDirectory
+from federation.shell import Shell, end_with
+from federation.state_directory import StateDirectory, in_state_directory
 from federation.topics import Topics
 
 FAREWELL_S = 10.0
@@ -70,18 +69,9 @@ def run(settings: CoordinatorSettings) -> Stop:
     Raises:
         Failure: another coordinator is there, or a file or the broker cannot be had.
     """
-    with ExitStack() as closing:
-        directory = StateDirectory(settings.state_dir)
-        closing.callback(directory.close)
-        try:
-            stop = _Service(settings, directory, closing).run()
-        except (OSError, sqlite3.Error) as error:
-            raise Failure(
-                ExitCode.CANNOT_WRITE, f"the state in {settings.state_dir} failed: {error}"
-            ) from error
-    if stop.exit_code != ExitCode.OK:
-        raise Failure(ExitCode(stop.exit_code), stop.text)
-    return stop
+    with in_state_directory(settings.state_dir) as (directory, closing):
+        stop = _Service(settings, directory, closing).run()
+    return end_with(stop)
 
 
 class _Service:

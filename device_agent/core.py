@@ -245,12 +245,18 @@ class AgentCore:
         return [Log(Level.INFO, "coordinator online")]
 
     def _answered(self, at: Moment) -> None:
-        """Whoever answers is there, whatever its presence says."""
+        """Whoever answers is there, whatever its presence says.
+
+        It never puts the next hello off: a word that somebody repeats could do so for ever.
+        """
         self._hello_wait_s = HELLO_S
-        self._hello_s = at.now_s + HELLO_S * (1 + at.chance)
+        self._hello_s = min(self._hello_s, at.now_s + HELLO_S * (1 + at.chance))
         if self._linked and not self.delivery.open:
             self.delivery.resume(at)
 
     def _header(self, header: Header, at: Moment) -> list[AgentEffect]:
+        effects = self.work.announced(header)
+        if effects is None:
+            return []
         self._hello_s = at.now_s + HELLO_S * (1 + at.chance)
-        return self.work.announced(header) or []
+        return effects

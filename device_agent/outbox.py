@@ -8,14 +8,11 @@ update whole or not at all; files that nobody names are swept away at the next s
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import urandom
 from pathlib import Path
 
-from config.failures import ExitCode, Failure
 from device_agent.vocabulary import TrainingEnded
+from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
 from federation.transfer import manifest_of
 
@@ -39,34 +36,16 @@ class Outbox:
             Failure: the file is no outbox of this version, or cannot be used.
         """
         self._folder = folder
-        path = folder / "outbox.sqlite"
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-            self._make(path)
-            with self._transaction():
-                self._db.execute("UPDATE identity SET boots = boots + 1")
-                row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
-        except sqlite3.Error as error:
-            raise Failure(ExitCode.CANNOT_WRITE, f"outbox {path}: {error}") from None
+        identity = f"INSERT INTO identity VALUES (x'{urandom(8).hex()}', 0, 0, NULL, NULL, NULL);"
+        self._db = open_database(
+            folder / "outbox.sqlite", "outbox", _SCHEMA + identity, _SCHEMA_VERSION
+        )
+        with transaction(self._db):
+            self._db.execute("UPDATE identity SET boots = boots + 1")
+            row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
         self.identity: bytes = row[0]
         self.boots: int = row[1]
         self._sweep()
-
-    def _make(self, path: Path) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found == _SCHEMA_VERSION:
-            return
-        if found != 0:
-            raise Failure(
-                ExitCode.CONFIG,
-                f"outbox {path} has format {found}, this Flockwise knows {_SCHEMA_VERSION}",
-            )
-        identity = urandom(8).hex()
-        self._db.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES (x'{identity}', 0, 0, NULL, NULL, NULL);"
-            f"PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
-        )
 
     def close(self) -> None:
         """Close the file."""
@@ -112,7 +91,7 @@ class Outbox:
             metrics=outcome.metrics,
         )
         former = self.residual()
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("INSERT INTO updates VALUES (?, ?)", (sequence, encode(offer)))
             self._db.execute(
                 "UPDATE identity SET next_sequence = ?, residual = ?, "
@@ -137,7 +116,7 @@ class Outbox:
 
     def forget(self, sequence: int) -> None:
         """The coordinator has judged this update."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM updates WHERE sequence = ?", (sequence,))
         self._payload(sequence).unlink(missing_ok=True)
 
@@ -156,13 +135,3 @@ class Outbox:
             for path in self._folder.glob(pattern):
                 if path not in named:
                     path.unlink()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")

@@ -6,7 +6,6 @@ own, so the link stays alive through an epoch of any length.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -38,8 +37,8 @@ from federation.machine import Publish, Stop
 from federation.messages import Chunk, Offer, State, encode
 from federation.paho_session import PahoSession
 from federation.session import Identity
-from federation.shell import Shell
-from federation.state_directory import StateDirectory
+from federation.shell import Shell, end_with
+from federation.state_directory import StateDirectory, in_state_directory
 from federation.topics import Topics
 
 
@@ -61,18 +60,9 @@ def run(settings: AgentSettings) -> Stop:
             ExitCode.NO_INPUT,
             f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",
         )
-    with ExitStack() as closing:
-        directory = StateDirectory(settings.state_dir)
-        closing.callback(directory.close)
-        try:
-            stop = _Service(settings, directory, closing).run()
-        except (OSError, sqlite3.Error) as error:
-            raise Failure(
-                ExitCode.CANNOT_WRITE, f"the state in {settings.state_dir} failed: {error}"
-            ) from error
-    if stop.exit_code != ExitCode.OK:
-        raise Failure(ExitCode(stop.exit_code), stop.text)
-    return stop
+    with in_state_directory(settings.state_dir) as (directory, closing):
+        stop = _Service(settings, directory, closing).run()
+    return end_with(stop)
 
 
 class _Service:

@@ -36,20 +36,19 @@ class Recipe:
 
 RECIPES: Mapping[Strategy, Recipe] = {
     "fedbuff": Recipe(
-        passes=15,
+        passes=12,
         buffer_share=0.6,
-        training={"epochs": 1.0, "learning_rate": 0.05, "momentum": 0.9, "batch_size": 64},
-        aggregation={"step_size": 1.0, "deadline_s": 120.0},
+        training={"augment": False},
+        aggregation={"deadline_s": 120.0},
     ),
     "fedavg": Recipe(
         passes=12,
-        training={"epochs": 1.0, "learning_rate": 0.05, "momentum": 0.9, "batch_size": 64},
-        aggregation={"step_size": 1.0, "deadline_s": 180.0},
+        training={"augment": False},
+        aggregation={"deadline_s": 180.0},
     ),
     "fedasync": Recipe(
-        passes=18,
-        training={"epochs": 1.0, "learning_rate": 0.05, "momentum": 0.9, "batch_size": 64},
-        aggregation={"step_size": 0.6},
+        passes=12,
+        training={"augment": False},
     ),
 }
 

@@ -151,6 +151,17 @@ class Shell:
         signal.signal(signal.SIGINT, stop)
 
 
+def end_with(stop: Stop) -> Stop:
+    """The stop again, if the role ended as it should.
+
+    Raises:
+        Failure: it did not; with the line and the exit code of the stop.
+    """
+    if stop.exit_code != ExitCode.OK:
+        raise Failure(ExitCode(stop.exit_code), stop.text)
+    return stop
+
+
 class _Call:
     __slots__ = ("function",)
 

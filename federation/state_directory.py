@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from config.failures import ExitCode, Failure
@@ -49,6 +52,22 @@ class StateDirectory:
     def close(self) -> None:
         """Let another process use the directory."""
         os.close(self._lock)
+
+
+@contextmanager
+def in_state_directory(path: Path) -> Iterator[tuple[StateDirectory, ExitStack]]:
+    """Work in a locked state directory; what is put on the stack is closed before it is unlocked.
+
+    Raises:
+        Failure: it cannot be had, or a file in it fails while it is worked with.
+    """
+    with ExitStack() as closing:
+        directory = StateDirectory(path)
+        closing.callback(directory.close)
+        try:
+            yield directory, closing
+        except (OSError, sqlite3.Error) as error:
+            raise Failure(ExitCode.CANNOT_WRITE, f"the state in {path} failed: {error}") from error
 
 
 def _unusable(path: Path, error: OSError) -> Failure:

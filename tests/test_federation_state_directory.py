@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.failures import ExitCode, Failure
-from federation.state_directory import StateDirectory
+from federation.state_directory import StateDirectory, in_state_directory
 
 HOLD = """
 import sys, time
@@ -97,3 +98,24 @@ def test_a_full_disk_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.Monk
             StateDirectory(tmp_path)
     assert one.value.code is ExitCode.CANNOT_WRITE
     StateDirectory(tmp_path).close()
+
+
+def test_a_file_that_fails_at_work_is_one_clear_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(Failure, match=r"the state in .* failed: .*No space left") as told,
+        in_state_directory(tmp_path / "state"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert told.value.code == ExitCode.CANNOT_WRITE
+
+
+def test_what_was_opened_is_closed_before_the_directory_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    with in_state_directory(path) as (_, closing):
+
+        def still_locked() -> None:
+            with pytest.raises(Failure, match="in use by process"):
+                StateDirectory(path)
+
+        closing.callback(still_locked)
+    StateDirectory(path).close()
