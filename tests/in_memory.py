@@ -28,6 +28,7 @@ from federation.transfer import manifest_of
 from federation.virtual_time import VirtualTime
 
 TOPICS = Topics("flockwise", "test")
+NO_FAULTS = Faults()
 LAYOUT = Layout((TensorSpec("w", (30, 50)),))
 
 
@@ -290,7 +291,7 @@ class World:
         self,
         *,
         devices: int = 3,
-        faults: Faults = Faults(),
+        faults: Faults = NO_FAULTS,
         seed: int = 0,
         chunk_bytes: int = 1024,
         aggregation: dict[str, Any] | None = None,

@@ -45,9 +45,13 @@ def test_what_is_inside_a_transaction_happens_together(database: sqlite3.Connect
 
 
 def test_a_transaction_that_fails_leaves_nothing(database: sqlite3.Connection) -> None:
-    with pytest.raises(sqlite3.IntegrityError), transaction(database):
-        database.execute("INSERT INTO numbers VALUES (2)")
-        database.execute("INSERT INTO numbers VALUES (1)")
+    def fail_half_way() -> None:
+        with transaction(database):
+            database.execute("INSERT INTO numbers VALUES (2)")
+            database.execute("INSERT INTO numbers VALUES (1)")
+
+    with pytest.raises(sqlite3.IntegrityError):
+        fail_half_way()
     assert numbers(database) == [1]
 
 

@@ -1,0 +1,494 @@
+"""The whole coordinator as a pure machine: what it hears, and what it has done about it."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import msgpack
+import pytest
+
+from config.failures import ExitCode
+from config.settings import CoordinatorSettings
+from coordinator.core import GRACE_S, CoordinatorCore, Self
+from coordinator.roster import CONFIRM_S
+from coordinator.vocabulary import (
+    Accepted,
+    Announce,
+    Combine,
+    Combined,
+    Enter,
+    Recollection,
+    Refuse,
+    Report,
+    Screen,
+    Screened,
+    ServeChunk,
+    UpdateId,
+    UploadOpened,
+)
+from federation.machine import Linked, Log, Publish, Stop, Tick, Unlinked
+from federation.messages import (
+    Chunk,
+    CoordinatorPresence,
+    Header,
+    Hello,
+    Offer,
+    Reason,
+    Receipt,
+    Request,
+    State,
+    Verdict,
+    encode,
+)
+from tests.specimens import (
+    LEDGER,
+    OUTBOX,
+    PROCESS,
+    TOPICS,
+    a_birth,
+    a_coordinator,
+    a_death,
+    a_payload,
+    a_version,
+    an_id,
+    an_offer,
+    at,
+    heard,
+    kinds,
+    told,
+)
+
+BOOT = 2
+MINE = BOOT << 24
+OTHER = b"process2"
+PAYLOAD = a_payload(2500)  # 625 elements in three chunks
+ONE = an_id("one")
+
+
+class Bench:
+    """A core, a clock that the test sets, and the effects of each event."""
+
+    def __init__(
+        self,
+        aggregation: dict[str, Any] | None = None,
+        buffer: tuple[Accepted, ...] = (),
+        settled: dict[tuple[str, bytes], int] | None = None,
+        **settings: Any,
+    ) -> None:
+        rule = {"buffer_size": 2, "max_staleness": 3, **(aggregation or {})}
+        self.settings = CoordinatorSettings(
+            task="task", transfer={"chunk_bytes": 1024}, aggregation=rule, **settings
+        )
+        memory = Recollection(LEDGER, a_version(5, PAYLOAD), settled or {}, buffer)
+        self.core = CoordinatorCore(Self(LEDGER, PROCESS, BOOT), TOPICS, self.settings, memory)
+        self.now_s = 0.0
+
+    def __call__(self, event: Any, chance: float = 0.0) -> list[Any]:
+        effects = self.core.handle(event, at(self.now_s, chance))
+        self.core.validate()
+        return list(effects)
+
+    def hear(self, topic: str, message: Any) -> list[Any]:
+        return self(heard(topic, message))
+
+    def up(self, message: Any, device: str = "one") -> list[Any]:
+        return self.hear(TOPICS.up(device), message)
+
+    def begin(self) -> Bench:
+        """Link, be born, and announce the version to the one device that is there."""
+        self(Linked(MINE + 1))
+        self.now_s = GRACE_S
+        self(Tick())
+        self.hear(TOPICS.device("one"), a_birth(1))
+        assert self.core.progression.announced
+        return self
+
+    def deliver(self, sequence: int = 0, device: str = "one", base: int = 5) -> list[Any]:
+        """One whole upload; the effects of its screening."""
+        offer = an_offer(PAYLOAD, sequence=sequence, base_version=base)
+        id = UpdateId(device, OUTBOX, sequence)
+        self.up(offer, device)
+        assert self(UploadOpened(id, frozenset({0, 1, 2}))) == [Screen(id, offer)]
+        return self(Screened(id, 2.5, None))
+
+
+def offer(**fields: Any) -> Offer:
+    return an_offer(**{"payload": PAYLOAD, "base_version": 5, **fields})
+
+
+# Being there
+
+
+def test_a_coordinator_listens_for_another_before_it_is_born() -> None:
+    bench = Bench()
+    assert kinds(bench(Linked(MINE + 1))) == ["Log"]
+    assert bench.core.next_tick_s == GRACE_S
+    bench.now_s = GRACE_S
+    (birth,) = bench(Tick())
+    assert birth == Publish(TOPICS.coordinator, encode(a_coordinator(MINE + 1)), retain=True)
+
+
+def test_after_the_first_time_it_is_born_as_soon_as_it_is_linked() -> None:
+    bench = Bench().begin()
+    bench(Unlinked("gone"))
+    bench.now_s = 50
+    effects = bench(Linked(MINE + 2))
+    assert told(effects, TOPICS.coordinator) == [a_coordinator(MINE + 2)]
+    assert [e for e in effects if isinstance(e, Announce)], "the broker may have forgotten it"
+
+
+def test_a_link_that_breaks_before_the_birth_begins_the_listening_again() -> None:
+    bench = Bench()
+    bench(Linked(MINE + 1))
+    bench(Unlinked("gone"))
+    bench.now_s = 50
+    assert bench(Tick()) == []
+    bench(Linked(MINE + 2))
+    assert bench.core.next_tick_s == 50 + GRACE_S
+
+
+def test_the_first_version_waits_for_as_many_devices_as_the_settings_say() -> None:
+    bench = Bench({"wait_for": 2})
+    bench(Linked(MINE + 1))
+    bench.now_s = GRACE_S
+    bench(Tick())
+    assert "Announce" not in kinds(bench.hear(TOPICS.device("one"), a_birth(1)))
+    assert "Announce" in kinds(bench.hear(TOPICS.device("two"), a_birth(1)))
+    assert "Announce" not in kinds(bench.hear(TOPICS.device("three"), a_birth(1)))
+
+
+def test_devices_that_are_there_at_the_birth_count() -> None:
+    bench = Bench()
+    bench(Linked(MINE + 1))
+    bench.hear(TOPICS.device("one"), a_birth(1))
+    bench.now_s = GRACE_S
+    assert kinds(bench(Tick())) == ["Publish", "Announce", "Log"]
+
+
+# Another coordinator
+
+
+def test_a_newcomer_leaves_when_another_coordinator_is_online() -> None:
+    bench = Bench()
+    bench(Linked(MINE + 1))
+    other = a_coordinator(7, process=OTHER, ledger=b"ledger-2")
+    (stop,) = bench.hear(TOPICS.coordinator, other)
+    assert isinstance(stop, Stop)
+    assert stop.exit_code == ExitCode.DUPLICATE
+    assert "flockwise/test" in stop.text
+    assert "--take-over" in stop.text
+
+
+def test_a_newcomer_that_takes_over_stays() -> None:
+    bench = Bench(take_over=True)
+    bench(Linked(MINE + 1))
+    other = a_coordinator(7, process=OTHER, ledger=b"ledger-2")
+    assert bench.hear(TOPICS.coordinator, other) == []
+
+
+@pytest.mark.parametrize("take_over", [False, True])
+def test_who_is_there_leaves_when_another_takes_over(take_over: bool) -> None:
+    bench = Bench(take_over=take_over).begin()
+    other = a_coordinator(7, process=OTHER, ledger=b"ledger-2")
+    (stop,) = bench.hear(TOPICS.coordinator, other)
+    assert isinstance(stop, Stop)
+    assert stop.exit_code == ExitCode.DUPLICATE
+    assert "has taken over" in stop.text
+
+
+def test_a_coordinator_does_not_run_from_its_own_past() -> None:
+    bench = Bench()
+    bench(Linked(MINE + 1))
+    killed = a_coordinator(((BOOT - 1) << 24) + 1, process=OTHER)
+    assert bench.hear(TOPICS.coordinator, killed) == []
+
+
+def test_a_copy_of_the_ledger_that_was_started_more_often_is_another_coordinator() -> None:
+    bench = Bench().begin()
+    copy = a_coordinator(((BOOT + 1) << 24) + 1, process=OTHER)
+    assert kinds(bench.hear(TOPICS.coordinator, copy)) == ["Stop"]
+
+
+def test_its_own_presence_and_that_another_went_tell_a_coordinator_nothing() -> None:
+    bench = Bench().begin()
+    assert bench.hear(TOPICS.coordinator, a_coordinator(MINE + 1)) == []
+    gone = a_coordinator(7, process=OTHER, ledger=b"ledger-2", state=State.OFFLINE)
+    assert bench.hear(TOPICS.coordinator, gone) == []
+
+
+# Devices
+
+
+def test_devices_that_come_and_go_are_told_with_how_many_are_there() -> None:
+    bench = Bench().begin()
+    (came,) = bench.hear(TOPICS.device("two"), a_birth(1))
+    (went,) = bench.hear(TOPICS.device("one"), a_death(1))
+    assert (came.text, came.facts) == ("device online", {"device": "two", "online": 2})
+    assert (went.text, went.facts) == ("device offline", {"device": "one", "online": 1})
+
+
+def test_a_late_will_of_a_device_is_not_believed() -> None:
+    bench = Bench().begin()
+    bench.hear(TOPICS.device("one"), a_birth(2))
+    assert bench.hear(TOPICS.device("one"), a_death(1)) == []
+    assert "one" in bench.core.roster.online
+
+
+def test_a_device_whose_presence_is_cleared_is_gone() -> None:
+    bench = Bench().begin()
+    assert bench.hear(TOPICS.device("one"), b"") == []
+    assert bench.core.roster.online == {}
+
+
+def test_a_device_that_does_not_come_back_after_a_new_link_is_told() -> None:
+    bench = Bench().begin()
+    bench(Linked(MINE + 2))
+    bench.now_s += CONFIRM_S
+    assert bench.core.next_tick_s == bench.now_s
+    (line,) = bench(Tick())
+    assert (line.text, line.facts) == ("device did not come back", {"device": "one"})
+
+
+def test_hello_of_a_device_that_knows_nothing_is_answered_with_the_header() -> None:
+    (header,) = told(Bench().begin().up(Hello(incarnation=1)), TOPICS.down("one"))
+    assert isinstance(header, Header)
+    assert (header.version, header.ledger) == (5, LEDGER)
+
+
+@pytest.mark.parametrize("known", [(b"ledger-2", 5, 0), (LEDGER, 4, 0), (LEDGER, 5, 1)])
+def test_hello_of_a_device_that_knows_another_version_is_answered_with_the_header(
+    known: tuple[bytes, int, int],
+) -> None:
+    ledger, version, draw = known
+    hello = Hello(incarnation=1, ledger=ledger, version=version, draw=draw)
+    assert kinds(told(Bench().begin().up(hello))) == ["Header"]
+
+
+def test_hello_of_a_device_that_knows_the_version_is_answered_with_a_sign_of_life() -> None:
+    hello = Hello(incarnation=1, ledger=LEDGER, version=5)
+    assert told(Bench().begin().up(hello), TOPICS.down("one")) == [a_coordinator(MINE + 1)]
+
+
+def test_hello_stands_in_for_a_birth_that_was_lost() -> None:
+    bench = Bench().begin()
+    effects = bench.up(Hello(incarnation=1), "two")
+    assert [e.text for e in effects if isinstance(e, Log)] == ["device online"]
+    assert bench.core.roster.online == {"one": 1, "two": 1}
+
+
+def test_before_anything_is_announced_hello_has_no_answer() -> None:
+    bench = Bench({"wait_for": 9})
+    bench(Linked(MINE + 1))
+    assert told(bench.up(Hello(incarnation=1))) == []
+
+
+def test_a_request_is_served_on_the_topic_of_the_device_that_asks() -> None:
+    effects = Bench().begin().up(Request(version=4, chunks=(2, 0)))
+    down = TOPICS.down("one")
+    assert effects == [ServeChunk(down, 4, 2), ServeChunk(down, 4, 0)]
+
+
+# Updates
+
+
+def test_an_update_is_offered_wanted_taken_in_screened_and_entered_before_its_receipt() -> None:
+    bench = Bench().begin()
+    assert kinds(bench.up(offer())) == ["OpenUpload"]
+    assert kinds(told(bench(UploadOpened(ONE, frozenset())))) == ["Want"]
+    for index in (0, 1):
+        piece = Chunk(0, index, PAYLOAD[1024 * index : 1024 * (index + 1)])
+        assert kinds(bench.up(piece.encode()))[0] == "WriteChunk"
+    last = bench.up(Chunk(0, 2, PAYLOAD[2048:]).encode())
+    assert kinds(last) == ["WriteChunk", "Screen"]
+    effects = bench(Screened(ONE, 2.5, None))
+    assert effects[0] == Enter(Accepted(ONE, 5, 10), offer(), 2.5)
+    receipt = Receipt(outbox=OUTBOX, sequence=0, verdict=Verdict.ACCEPTED)
+    assert told(effects[1:2], TOPICS.down("one")) == [receipt]
+    assert kinds(effects) == ["Enter", "Publish", "Log", "Report"]
+    assert bench.core.progression.buffer == [Accepted(ONE, 5, 10)]
+
+
+def test_the_report_of_an_update_holds_what_the_device_measured() -> None:
+    bench = Bench().begin()
+    (report,) = [e for e in bench.deliver(base=4) if isinstance(e, Report)]
+    assert report.kind == "update"
+    assert report.facts == {
+        "device": "one",
+        "sequence": 0,
+        "base_version": 4,
+        "staleness": 1,
+        "examples": 10,
+        "steps": 5,
+        "train_s": 1.0,
+        "bytes": 2500,
+        "norm": 2.5,
+        "metrics": {"loss": 0.5},
+    }
+
+
+def test_a_refusal_is_entered_before_its_receipt_and_no_chunk_moves() -> None:
+    bench = Bench().begin()
+    effects = bench.up(offer(base_version=1))
+    detail = "missed 4 versions, at most 3 are allowed"
+    assert effects[0] == Refuse(ONE, offer(base_version=1), Reason.STALE, detail)
+    (receipt,) = told(effects[1:2], TOPICS.down("one"))
+    assert isinstance(receipt, Receipt)
+    assert (receipt.verdict, receipt.reason) == (Verdict.REFUSED, Reason.STALE)
+    assert kinds(effects) == ["Refuse", "Publish", "Log", "Report"]
+
+
+def test_an_upload_that_fails_its_screening_is_refused() -> None:
+    bench = Bench().begin()
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset({0, 1, 2})))
+    effects = bench(Screened(ONE, 0.0, Reason.NOT_FINITE, "holds no numbers"))
+    assert effects[0] == Refuse(ONE, offer(), Reason.NOT_FINITE, "holds no numbers")
+    assert bench.core.progression.buffer == []
+
+
+def test_an_offer_of_an_update_that_was_judged_is_answered_known() -> None:
+    bench = Bench().begin()
+    bench.deliver(0)
+    bench.up(offer(sequence=1, base_version=0))
+    known = [
+        told(bench.up(offer(sequence=n)), TOPICS.down("one"))[0].verdict  # type: ignore[union-attr]
+        for n in (0, 1)
+    ]
+    assert known == [Verdict.KNOWN, Verdict.KNOWN]
+
+
+def test_what_was_judged_before_a_restart_is_known_after_it() -> None:
+    bench = Bench(settled={("one", OUTBOX): 4}).begin()
+    assert kinds(told(bench.up(offer(sequence=4)))) == ["Receipt"]
+    assert kinds(bench.up(offer(sequence=5))) == ["OpenUpload"]
+
+
+def test_a_wiped_device_is_not_taken_for_one_that_repeats_itself() -> None:
+    bench = Bench().begin()
+    bench.deliver(0)
+    assert kinds(bench.up(offer(sequence=0, outbox=b"outbox-2"))) == ["OpenUpload"]
+
+
+def test_two_devices_may_have_the_same_outbox_and_sequence() -> None:
+    bench = Bench().begin()
+    bench.deliver(0, "one")
+    assert kinds(bench.up(offer(), "two")) == ["OpenUpload"]
+
+
+def test_an_update_that_became_stale_on_its_way_is_refused_after_all() -> None:
+    bench = Bench({"max_staleness": 0, "trigger": "immediate"}).begin()
+    bench.up(offer(), "two")
+    bench(UploadOpened(an_id("two"), frozenset({0, 1, 2})))
+    bench.deliver(0, "one")
+    assert bench.core.progression.next_base == 6
+    effects = bench(Screened(an_id("two"), 1.0, None))
+    assert kinds(effects)[0] == "Refuse"
+    assert effects[0].reason is Reason.STALE
+
+
+def test_an_upload_that_is_being_screened_is_not_torn_away_by_any_offer() -> None:
+    bench = Bench({"max_staleness": 0, "trigger": "immediate"}).begin()
+    bench.up(offer(), "two")
+    bench(UploadOpened(an_id("two"), frozenset({0, 1, 2})))
+    bench.deliver(0, "one")
+    # Now stale, and its file is being read: to drop it here would pull it from under the reader.
+    assert bench.up(offer(), "two") == []
+    assert bench.up(offer(outbox=b"outbox-2"), "two") == []
+    assert kinds(bench(Screened(an_id("two"), 1.0, None)))[0] == "Refuse"
+
+
+def test_a_screening_that_nobody_waits_for_changes_nothing() -> None:
+    bench = Bench().begin()
+    assert bench(Screened(ONE, 1.0, None)) == []
+    assert bench.core.progression.buffer == []
+
+
+def test_an_idle_upload_is_forgotten_in_time_and_goes_on_with_the_next_offer() -> None:
+    bench = Bench().begin()
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset()))
+    bench.now_s = bench.core.next_tick_s
+    bench(Tick())
+    assert len(bench.core.uploads) == 0
+    assert kinds(bench.up(offer())) == ["OpenUpload"]
+
+
+# Versions
+
+
+def test_the_update_that_fills_the_buffer_orders_the_version() -> None:
+    bench = Bench().begin()
+    assert "Combine" not in kinds(bench.deliver(0, "one"))
+    effects = bench.deliver(0, "two")
+    assert kinds(effects)[0] == "Enter", "it is in the ledger before it is combined"
+    assert kinds(effects)[-1] == "Combine"
+
+
+def test_without_a_link_versions_go_on_and_are_announced_on_return() -> None:
+    bench = Bench().begin()
+    bench.up(offer(), "two")
+    bench(UploadOpened(an_id("two"), frozenset({0, 1, 2})))
+    bench.deliver(0, "one")
+    bench(Unlinked("gone"))
+    effects = bench(Screened(an_id("two"), 1.0, None))
+    (combine,) = [e for e in effects if isinstance(e, Combine)]
+    made = bench(Combined(a_version(6, PAYLOAD), combine.contributions))
+    assert "Announce" not in kinds(made)
+    (announced,) = [e for e in bench(Linked(MINE + 2)) if isinstance(e, Announce)]
+    assert announced.info.version == 6
+
+
+def test_a_buffer_that_was_full_before_a_restart_is_combined_when_all_begins() -> None:
+    waiting = (Accepted(an_id("a"), 5, 1), Accepted(an_id("b"), 5, 1))
+    settled = {("a", OUTBOX): 0, ("b", OUTBOX): 0}
+    bench = Bench(buffer=waiting, settled=settled)
+    bench(Linked(MINE + 1))
+    bench.now_s = GRACE_S
+    bench(Tick())
+    assert kinds(bench.hear(TOPICS.device("one"), a_birth(1)))[-1] == "Combine"
+
+
+# What is not for it
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "count"),
+    [
+        ("flockwise/other/coordinator", b"", "foreign topic"),
+        (TOPICS.down("one"), encode(a_birth(1)), "unexpected message"),
+        (TOPICS.up("one"), encode(a_coordinator(9)), "unexpected message"),
+        (TOPICS.coordinator, encode(offer()), "unexpected message"),
+        (TOPICS.device("one"), encode(offer()), "unexpected message"),
+        (TOPICS.up("one"), Chunk(0, 0, b"x").encode(), "unexpected message"),
+        (TOPICS.up("one"), b"\xff" * 20, "malformed message"),
+        (TOPICS.coordinator, b"", "malformed message"),
+    ],
+)
+def test_what_has_no_business_here_is_counted_and_told(
+    topic: str, payload: bytes, count: str
+) -> None:
+    bench = Bench().begin()
+    (line,) = bench.hear(topic, payload)
+    assert isinstance(line, Log)
+    assert bench.core.counts == {count: 1}
+
+
+def test_a_log_line_does_not_grow_with_what_a_stranger_sends() -> None:
+    bench = Bench().begin()
+    (line,) = bench.hear(TOPICS.up("one"), msgpack.packb({"protocol": "x" * 100_000}))
+    assert len(line.facts["detail"]) <= 300
+
+
+def test_a_coordinator_with_nothing_to_do_asks_for_no_tick() -> None:
+    bench = Bench().begin()
+    assert bench.core.next_tick_s == inf
+    assert isinstance(bench.core.next_tick_s, float)
+    assert bench(Tick()) == []
+
+
+def test_presence_says_who_and_where() -> None:
+    presence = Self(LEDGER, PROCESS, BOOT).presence(State.OFFLINE, 9)
+    assert presence == CoordinatorPresence(
+        state=State.OFFLINE, ledger=LEDGER, process=PROCESS, incarnation=9
+    )

@@ -1,0 +1,259 @@
+"""What is in the ledger has happened, once, whatever kills its process."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.failures import ExitCode, Failure
+from config.settings import Aggregation
+from coordinator.ledger import Ledger
+from coordinator.trigger import contribution
+from coordinator.vocabulary import Accepted, Contribution
+from federation.messages import Reason
+from tests.specimens import OUTBOX, a_layout, accepted, an_id, an_offer
+
+HOUSE = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Any:
+    opened = Ledger(path)
+    opened.begin("task", "model", a_layout(2))
+    yield opened
+    opened.close()
+
+
+def part(update: Accepted, staleness: int = 0) -> Contribution:
+    return Contribution(update.id, update.base_version, staleness, 1.0, 1.0)
+
+
+def reopened(path: Path) -> Ledger:
+    ledger = Ledger(path)
+    ledger.close()
+    return Ledger(path)
+
+
+def killed(path: Path, code: str) -> None:
+    """Run the code in a child that kills itself in the middle of it."""
+    head = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from coordinator import ledger as module\n"
+        "from tests.specimens import *\n"
+        "from tests.test_coordinator_ledger import part\n"
+        "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"path = Path({str(path)!r})\n"
+    )
+    child = subprocess.run([sys.executable, "-c", head + code], cwd=HOUSE, check=False)
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_a_ledger_has_an_identity_and_counts_its_starts(path: Path) -> None:
+    first = Ledger(path)
+    first.close()
+    second = Ledger(path)
+    second.close()
+    assert len(first.identity) == 8
+    assert first.identity == second.identity
+    assert (first.boots, second.boots) == (1, 2)
+
+
+def test_two_ledgers_are_never_the_same(tmp_path: Path) -> None:
+    one, two = Ledger(tmp_path / "one"), Ledger(tmp_path / "two")
+    assert one.identity != two.identity
+    one.close()
+    two.close()
+
+
+def test_a_new_ledger_is_about_no_model_and_holds_no_version(path: Path) -> None:
+    ledger = Ledger(path)
+    assert ledger.model() is None
+    assert ledger.newest_version() is None
+    assert ledger.buffer() == ()
+    assert ledger.settled() == {}
+    ledger.close()
+
+
+def test_a_ledger_is_about_one_model_from_version_zero_on(ledger: Ledger) -> None:
+    assert ledger.model() == ("task", "model", a_layout(2))
+    assert ledger.newest_version() == 0
+    assert ledger.contributors(0) == ()
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.begin("task", "another", a_layout(3))
+    assert ledger.model() == ("task", "model", a_layout(2))
+
+
+def test_accepted_updates_wait_in_order_until_a_version_contains_them(ledger: Ledger) -> None:
+    updates = [accepted("b", 0), accepted("a", 0, examples=20), accepted("a", 1)]
+    for update in updates:
+        ledger.enter(update.id, an_offer(sequence=0, examples=update.examples), 1.0)
+    assert ledger.buffer() == tuple(updates)
+    ledger.add_version(1, [part(updates[2]), part(updates[0])])
+    assert ledger.buffer() == (updates[1],)
+    assert ledger.contributors(1) == (updates[2].id, updates[0].id), "in the order of the sum"
+    assert ledger.newest_version() == 1
+
+
+def test_refused_updates_are_settled_and_never_wait(ledger: Ledger) -> None:
+    ledger.refuse(an_id("a", 3), an_offer(), Reason.STALE, "too old")
+    assert ledger.buffer() == ()
+    assert ledger.settled() == {("a", OUTBOX): 3}
+
+
+def test_settled_is_the_greatest_sequence_of_each_outbox_of_each_device(ledger: Ledger) -> None:
+    ledger.enter(an_id("a", 0), an_offer(), 1.0)
+    ledger.refuse(an_id("a", 1), an_offer(), Reason.STALE, "")
+    ledger.enter(an_id("a", 0, b"outbox-2"), an_offer(), 1.0)
+    ledger.enter(an_id("b", 7), an_offer(), 1.0)
+    assert ledger.settled() == {("a", OUTBOX): 1, ("a", b"outbox-2"): 0, ("b", OUTBOX): 7}
+
+
+def test_each_update_keeps_its_codec(ledger: Ledger) -> None:
+    ledger.enter(an_id("a"), an_offer(codec="int8"), 1.0)
+    ledger.enter(an_id("b"), an_offer(codec="float32"), 1.0)
+    found = ledger.codecs([an_id("b"), an_id("a")])
+    assert found == {an_id("a"): "int8", an_id("b"): "float32"}
+
+
+def test_metrics_of_a_version_are_kept(ledger: Ledger, path: Path) -> None:
+    ledger.add_metrics(0, {"accuracy": 0.5})
+    with sqlite3.connect(path) as looked_at:
+        (metrics,) = looked_at.execute("SELECT metrics FROM versions").fetchone()
+    looked_at.close()
+    assert b"accuracy" in metrics
+
+
+def test_an_update_is_judged_once(ledger: Ledger) -> None:
+    ledger.enter(an_id("a"), an_offer(), 1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.enter(an_id("a"), an_offer(), 1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.refuse(an_id("a"), an_offer(), Reason.STALE, "")
+    assert ledger.buffer() == (accepted("a"),)
+
+
+def test_an_update_enters_one_version(ledger: Ledger) -> None:
+    update = accepted("a")
+    ledger.enter(update.id, an_offer(), 1.0)
+    ledger.add_version(1, [part(update)])
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.add_version(2, [part(update)])
+    assert ledger.newest_version() == 1, "the second version is not there either"
+
+
+def test_a_version_contains_an_update_once(ledger: Ledger) -> None:
+    update = accepted("a")
+    ledger.enter(update.id, an_offer(), 1.0)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.add_version(1, [part(update), part(update)])
+    assert ledger.newest_version() == 0
+    assert ledger.buffer() == (update,)
+
+
+@pytest.mark.parametrize("known", ["nobody's", "refused"])
+def test_a_version_is_made_of_accepted_updates_only(ledger: Ledger, known: str) -> None:
+    if known == "refused":
+        ledger.refuse(an_id("a"), an_offer(), Reason.STALE, "")
+    with pytest.raises(sqlite3.IntegrityError, match="is not an accepted update"):
+        ledger.add_version(1, [part(accepted("a"))])
+    assert ledger.newest_version() == 0
+
+
+def test_a_version_is_entered_once(ledger: Ledger) -> None:
+    ledger.add_version(1, [])
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.add_version(1, [])
+
+
+def test_what_is_remembered_survives_a_restart(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.begin("task", "model", a_layout(2))
+    ledger.enter(an_id("a"), an_offer(), 1.0)
+    ledger.enter(an_id("b"), an_offer(), 1.0)
+    ledger.add_version(1, [part(accepted("a"))])
+    ledger.close()
+    again = reopened(path)
+    assert again.model() == ("task", "model", a_layout(2))
+    assert again.buffer() == (accepted("b"),)
+    assert again.contributors(1) == (an_id("a"),)
+    assert again.settled() == {("a", OUTBOX): 0, ("b", OUTBOX): 0}
+    again.close()
+
+
+def test_a_kill_in_the_middle_of_a_version_leaves_none_of_it(path: Path) -> None:
+    killed(
+        path,
+        "ledger = module.Ledger(path)\n"
+        "ledger.begin('task', 'model', a_layout(2))\n"
+        "updates = [accepted('a'), accepted('b')]\n"
+        "for update in updates: ledger.enter(update.id, an_offer(), 1.0)\n"
+        "def parts():\n"
+        "    yield part(updates[0])\n"
+        "    die()\n"
+        "ledger.add_version(1, parts())\n",
+    )
+    ledger = Ledger(path)
+    assert ledger.newest_version() == 0
+    assert ledger.buffer() == (accepted("a"), accepted("b"))
+    ledger.add_version(1, [part(accepted("a")), part(accepted("b"))])
+    assert ledger.buffer() == ()
+    ledger.close()
+
+
+def test_a_kill_right_after_an_entry_leaves_it_whole(path: Path) -> None:
+    killed(path, "module.Ledger(path).enter(an_id('a'), an_offer(), 1.0)\ndie()\n")
+    ledger = Ledger(path)
+    assert ledger.buffer() == (accepted("a"),)
+    assert ledger.settled() == {("a", OUTBOX): 0}
+    ledger.close()
+
+
+def test_a_kill_while_the_ledger_is_made_leaves_one_that_can_be_made(path: Path) -> None:
+    killed(path, "module.urandom = die\nmodule.Ledger(path)\n")
+    ledger = Ledger(path)
+    assert ledger.boots == 1
+    ledger.close()
+
+
+def test_a_ledger_of_another_format_is_told_by_its_number(path: Path) -> None:
+    Ledger(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=9")
+    db.close()
+    with pytest.raises(Failure, match="has format 9, this Flockwise knows 1") as caught:
+        Ledger(path)
+    assert caught.value.code == ExitCode.CONFIG
+
+
+def test_a_file_that_is_no_ledger_is_told_by_its_name(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be looked at" * 50)
+    with pytest.raises(Failure, match=str(path)) as caught:
+        Ledger(path)
+    assert caught.value.code == ExitCode.CANNOT_WRITE
+
+
+def test_a_ledger_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="unable to open"):
+        Ledger(tmp_path / "missing" / "ledger.sqlite")
+
+
+def test_contributions_keep_how_they_were_counted(ledger: Ledger, path: Path) -> None:
+    update = accepted("a", base=0, examples=30)
+    ledger.enter(update.id, an_offer(examples=30), 1.0)
+    ledger.add_version(4, [contribution(Aggregation(by_examples=True), update, 3)])
+    with sqlite3.connect(path) as looked_at:
+        row = looked_at.execute("SELECT staleness, scale, weight FROM contributions").fetchone()
+    looked_at.close()
+    assert row == (3, 0.5, 30.0)

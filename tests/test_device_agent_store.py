@@ -1,0 +1,76 @@
+"""The fetched version on disk: one at a time, told by its digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_agent.store import Store
+from federation.messages import Header
+from tests.specimens import a_header, a_payload
+
+PAYLOAD = a_payload(2500)  # three chunks
+HEADER = a_header(PAYLOAD, version=3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def fill(store: Store, header: Header, *indices: int) -> None:
+    for index in indices:
+        start, end = header.payload.extent(index)
+        store.write(header, index, PAYLOAD[start:end])
+
+
+def test_a_version_is_whole_in_whatever_order_it_came(store: Store) -> None:
+    assert store.prepare(HEADER) == frozenset()
+    fill(store, HEADER, 2, 0, 1)
+    assert store.path(HEADER).read_bytes() == PAYLOAD
+
+
+def test_chunks_on_disk_are_not_fetched_again(store: Store, tmp_path: Path) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 2, 0)
+    assert Store(tmp_path).prepare(HEADER) == {0, 2}
+
+
+def test_damaged_chunks_are_not_there(store: Store) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    with store.path(HEADER).open("r+b") as file:
+        file.seek(1100)
+        file.write(b"\0\0")
+    assert store.prepare(HEADER) == {0, 2}
+
+
+@pytest.mark.parametrize("size", [0, 1500, 9000])
+def test_a_file_of_another_size_is_brought_to_its_own(store: Store, size: int) -> None:
+    store.path(HEADER).write_bytes(bytes(size))
+    store.prepare(HEADER)
+    assert store.path(HEADER).stat().st_size == 2500
+
+
+def test_a_new_version_takes_the_place_of_the_last(store: Store, tmp_path: Path) -> None:
+    store.prepare(HEADER)
+    newer = a_header(PAYLOAD, version=4)
+    store.prepare(newer)
+    assert list(tmp_path.iterdir()) == [store.path(newer)]
+
+
+def test_the_same_number_in_another_ledger_is_another_version(store: Store) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    assert store.prepare(a_header(a_payload(2500, 1), version=3, ledger=b"ledger-2")) == frozenset()
+
+
+@pytest.mark.parametrize("codec", ["../../escaped", "/etc/passwd", "x" * 300, "nul\0byte"])
+def test_no_word_of_a_header_reaches_the_file_system(
+    store: Store, tmp_path: Path, codec: str
+) -> None:
+    header = a_header(PAYLOAD, codec=codec)
+    store.prepare(header)
+    assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
+    assert store.path(header).stat().st_size == 2500
