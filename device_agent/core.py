@@ -60,17 +60,19 @@ class AgentCore:
         outbox_limit: int,
         offers: Iterable[Offer] = (),
         trained: VersionKey | None = None,
+        remembered: Header | None = None,
     ) -> None:
         """Begin where the disk says the last start ended.
 
         Args:
             offers: the updates in the outbox.
             trained: ledger and version of the newest update that was ever committed.
+            remembered: the version that lies in the store, whole: it can be trained on at once.
         """
         self.counts: Counter[str] = Counter()
         self.delivery = Delivery(topics.up(me.device), offers, transfer.silence_s)
         self.presence = Presence(me, topics.device(me.device))
-        self.work = Work(me.device, me.task, topics, transfer, trained)
+        self.work = Work(me.device, me.task, topics, transfer, trained, remembered)
         self._me = me
         self._topics = topics
         self._transfer = transfer

@@ -33,7 +33,7 @@ from device_agent.vocabulary import (
     Train,
     TrainingFailed,
 )
-from federation.machine import Publish, Stop
+from federation.machine import Publish, Stop, Tick
 from federation.messages import Chunk, Offer, State, encode
 from federation.paho_session import PahoSession
 from federation.session import Identity
@@ -94,10 +94,12 @@ class _Service:
             settings.outbox_limit,
             self._offers.values(),
             self._outbox.trained(),
+            self._store.remembered(),
         )
 
     def run(self) -> Stop:
         """Loop until the core or a signal says stop; then say goodbye."""
+        self._shell.put(Tick())  # there may be work that needs no link
         stop = self._shell.run(self._core, self._session, self._settings.link, self._carry_out)
         self._trainer.close()
         # The presence belongs to the agent that took the id over, if one did.

@@ -1,11 +1,15 @@
-"""The version that a device fetches: one file, and what it holds is told by its digests."""
+"""The version that a device fetches: one file, and what it holds is told by its digests.
+
+Its header lies beside it, so that an agent that starts without a link can train on what it has.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from federation.messages import Header
+from federation.files import replace_file
+from federation.messages import Header, MessageError, decode, encode
 from federation.transfer import chunk_digest
 
 
@@ -14,6 +18,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._header = folder / "header"
 
     def path(self, header: Header) -> Path:
         """The file of a version's payload; the name tells ledger and version."""
@@ -29,13 +34,17 @@ class Store:
             path.touch(mode=0o600)
         if path.stat().st_size != manifest.size:
             os.truncate(path, manifest.size)
-            return frozenset()
-        with path.open("rb") as file:
-            return frozenset(
-                index
-                for index in range(manifest.count)
-                if chunk_digest(file.read(manifest.chunk_bytes)) == manifest.digest(index)
-            )
+        replace_file(self._header, encode(header))
+        return self._held(header)
+
+    def remembered(self) -> Header | None:
+        """The version that lies here whole, if one does."""
+        try:
+            header = decode(self._header.read_bytes())
+            whole = isinstance(header, Header) and len(self._held(header)) == header.payload.count
+        except (OSError, MessageError):
+            return None
+        return header if isinstance(header, Header) and whole else None
 
     def write(self, header: Header, index: int, data: bytes) -> None:
         """Keep one verified chunk. A crash may lose it: then it is fetched again."""
@@ -43,3 +52,12 @@ class Store:
         with self.path(header).open("r+b") as file:
             file.seek(start)
             file.write(data)
+
+    def _held(self, header: Header) -> frozenset[int]:
+        manifest = header.payload
+        with self.path(header).open("rb") as file:
+            return frozenset(
+                index
+                for index in range(manifest.count)
+                if chunk_digest(file.read(manifest.chunk_bytes)) == manifest.digest(index)
+            )

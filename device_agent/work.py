@@ -52,9 +52,10 @@ class Work:
         topics: Topics,
         transfer: Transfer,
         done: VersionKey | None,
+        remembered: Header | None,
     ) -> None:
         self.phase = Phase.WAITING
-        self.newest: Header | None = None
+        self.newest: Header | None = remembered
         self.current: Header | None = None
         self._device = device
         self._task = task

@@ -232,7 +232,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{TrainingPlan.model_fields['augment'].description} (default: on)",
     )
     training.add_argument(
-        "--threads", type=whole(0, 1024), default=0, help="0: all physical cores (default: 0)"
+        "--threads",
+        type=whole(0, 1024),
+        default=1,
+        help="threads of torch, 0 for all physical cores; small batches gain little from more"
+        " than one (default: 1)",
     )
     report = parser.add_argument_group("report")
     report.add_argument("--summary", type=Path, metavar="FILE", help="write the result as JSON")

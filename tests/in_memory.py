@@ -53,6 +53,7 @@ class AgentDisk:
     payloads: dict[int, bytes] = field(default_factory=dict)
     trained: tuple[bytes, int] | None = None
     store: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    header: Header | None = None
     committed: list[int] = field(default_factory=list)
 
 
@@ -120,15 +121,23 @@ class Party:
 
 
 class Agent(Party):
-    def __init__(self, world: World, device: str, disk: AgentDisk) -> None:
+    def __init__(self, world: World, device: str, disk: AgentDisk, *, start: bool = True) -> None:
         super().__init__(world, device)
         self.device = device
         self.disk = disk
         disk.boots += 1
         process = world.random.randbytes(8)
         self.me = presence.Self(device, disk.outbox, process, disk.boots, "task", "test")
+        header = disk.header
+        whole = header and len(self.held(header)) == header.payload.count
         self.core = agent_core.AgentCore(
-            self.me, TOPICS, world.transfer, 3, disk.offers.values(), disk.trained
+            self.me,
+            TOPICS,
+            world.transfer,
+            3,
+            disk.offers.values(),
+            disk.trained,
+            header if whole else None,
         )
         self.job: object = None
         identity = Identity(
@@ -140,14 +149,19 @@ class Agent(Party):
             disk.boots,
         )
         self.session = LoopbackSession(world.broker, identity, self.inbox)
-        self.session.start()
+        self.inbox(Tick())
+        if start:
+            self.session.start()
+
+    def held(self, header: Header) -> frozenset[int]:
+        return frozenset(i for v, i in self.disk.store if v == header.version)
 
     def do(self, effect: Any) -> None:
         disk = self.disk
         match effect:
             case av.Prepare(header=header):
-                held = {i for v, i in disk.store if v == header.version}
-                self.later(0.01, av.Prepared(header.version, frozenset(held)))
+                disk.header = header
+                self.later(0.01, av.Prepared(header.version, self.held(header)))
             case av.StoreChunk(header=header, index=index, data=data):
                 disk.store[header.version, index] = data
             case av.Train(header=header):

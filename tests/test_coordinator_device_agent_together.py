@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from device_agent.work import Phase
 from federation.loopback import Faults
-from tests.in_memory import World
+from tests.in_memory import Agent, World
 
 faults = st.builds(
     Faults,
@@ -49,5 +50,18 @@ def test_killing_any_party_at_any_moment_loses_nothing(
             case _:
                 world.restart_agent(f"device-{victim}")
     assert world.run(2 * 3600, lambda: len(world.trained()) >= 6)
+    assert world.come_to_rest()
+    assert set(world.coordinator_disk.applied) == world.trained()
+
+
+def test_an_agent_that_starts_without_a_link_trains_what_it_has_and_delivers_later() -> None:
+    world = World(devices=1, aggregation={"trigger": "immediate"})
+    agent, disk = world.agents["device-0"], world.agent_disks["device-0"]
+    assert world.run(60, lambda: agent.core.work.phase is Phase.TRAINING)
+    agent.kill()
+    offline = Agent(world, "device-0", disk, start=False)
+    assert world.run(60, lambda: bool(disk.offers))
+    assert not world.coordinator_disk.entered
+    offline.session.start()
     assert world.come_to_rest()
     assert set(world.coordinator_disk.applied) == world.trained()

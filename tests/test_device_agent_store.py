@@ -57,7 +57,7 @@ def test_a_new_version_takes_the_place_of_the_last(store: Store, tmp_path: Path)
     store.prepare(HEADER)
     newer = a_header(PAYLOAD, version=4)
     store.prepare(newer)
-    assert list(tmp_path.iterdir()) == [store.path(newer)]
+    assert sorted(tmp_path.iterdir()) == sorted([store.path(newer), tmp_path / "header"])
 
 
 def test_the_same_number_in_another_ledger_is_another_version(store: Store) -> None:
@@ -72,5 +72,29 @@ def test_no_word_of_a_header_reaches_the_file_system(
 ) -> None:
     header = a_header(PAYLOAD, codec=codec)
     store.prepare(header)
-    assert [path.parent for path in tmp_path.iterdir()] == [tmp_path]
+    assert sorted(tmp_path.iterdir()) == sorted([store.path(header), tmp_path / "header"])
     assert store.path(header).stat().st_size == 2500
+
+
+def test_a_whole_version_is_remembered(store: Store, tmp_path: Path) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    assert Store(tmp_path).remembered() == HEADER
+
+
+def test_a_version_that_lacks_a_chunk_is_not_remembered(store: Store, tmp_path: Path) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1)
+    assert Store(tmp_path).remembered() is None
+
+
+def test_an_empty_store_remembers_nothing(store: Store) -> None:
+    assert store.remembered() is None
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"\xc1\x01" + b"x" * 40])
+def test_a_damaged_header_is_not_remembered(store: Store, tmp_path: Path, junk: bytes) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    (tmp_path / "header").write_bytes(junk)
+    assert store.remembered() is None

@@ -27,7 +27,7 @@ OTHER = b"ledger-2"
 
 
 def work(done: VersionKey | None = None) -> Work:
-    return Work("one", "task", TOPICS, TRANSFER, done)
+    return Work("one", "task", TOPICS, TRANSFER, done, None)
 
 
 def header(version: int = 0, **fields: Any) -> Header:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from federation.compression import decode, encode
-from learning.chunks import Chunk, write_chunk
+from learning.chunks import write_chunk
+from learning.data import as_chunk
 from learning.generated import generated_images
 from learning.jobs import JobError, run_job
 from learning.models import build_model
@@ -32,17 +33,7 @@ def chunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small chunk of generated images."""
     images = generated_images(train=600, test=200, seed=3)
     path = tmp_path_factory.mktemp("chunks") / "chunk.npz"
-    write_chunk(
-        path,
-        Chunk(
-            images.train_images,
-            images.train_labels,
-            images.test_images,
-            images.test_labels,
-            images.class_names,
-            generated=True,
-        ),
-    )
+    write_chunk(path, as_chunk(images))
     return path
 
 

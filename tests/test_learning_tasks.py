@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
-from learning.chunks import Chunk, write_chunk
+from learning.chunks import write_chunk
 from learning.cifar10 import Cifar10
+from learning.data import as_chunk
 from learning.generated import generated_images
 from learning.tasks import resolve
 from learning.vectors import vector_of
@@ -65,15 +67,7 @@ def test_the_model_of_the_plan_comes_from_its_name_and_seed() -> None:
 
 def test_a_chunk_is_loaded_with_its_label_of_being_generated(tmp_path: Path) -> None:
     images = generated_images(train=3, test=2, seed=0)
-    chunk = Chunk(
-        images.train_images,
-        images.train_labels,
-        images.test_images,
-        images.test_labels,
-        images.class_names,
-        generated=True,
-    )
-    write_chunk(tmp_path / "chunk.npz", chunk)
+    write_chunk(tmp_path / "chunk.npz", as_chunk(images))
     task = resolve("cifar10")
     data = task.load(tmp_path / "chunk.npz")
     assert task.is_generated(data)
@@ -83,14 +77,7 @@ def test_a_chunk_is_loaded_with_its_label_of_being_generated(tmp_path: Path) -> 
 
 def test_a_chunk_with_more_than_ten_classes_is_refused(tmp_path: Path) -> None:
     images = generated_images(train=3, test=2, seed=0)
-    chunk = Chunk(
-        images.train_images,
-        images.train_labels,
-        images.test_images,
-        images.test_labels,
-        tuple(map(str, range(11))),
-        generated=True,
-    )
-    write_chunk(tmp_path / "chunk.npz", chunk)
+    eleven = replace(as_chunk(images), class_names=tuple(map(str, range(11))))
+    write_chunk(tmp_path / "chunk.npz", eleven)
     with pytest.raises(Failure, match=r"chunk\.npz: 11 classes; cifar10 tells 10 apart"):
         resolve("cifar10").load(tmp_path / "chunk.npz")
