@@ -25,6 +25,9 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("experiments.demo:main", "a whole federation on this machine, shown live"),
     "broker run": Command("broker.run:main", "start an MQTT broker"),
     "coordinator run": Command("coordinator.service:main", "make versions of the model"),
+    "coordinator replay": Command(
+        "coordinator.replaying:main", "make versions again, without some devices if so asked"
+    ),
     "agent run": Command("device_agent.service:main", "train on this device's data"),
     "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
     "lab baseline": Command("experiments.baseline:main", "train the same model centrally"),

@@ -96,7 +96,10 @@ class CoordinatorSettings(Settings):
     )
     threads: int = Field(default=1, ge=1, le=1024, description="threads for evaluation")
     keep_versions: int = Field(
-        default=30, ge=2, le=100_000, description="newest versions that are kept on disk"
+        default=30,
+        ge=2,
+        le=100_000,
+        description="newest versions that are kept on disk, and the updates in them",
     )
     take_over: bool = Field(
         default=False, description="go on although another coordinator seems to be online"

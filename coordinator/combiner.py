@@ -6,7 +6,7 @@ runs it in a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -38,6 +38,39 @@ def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer) -> Screened
     return Screened(id, norm, None)
 
 
+def read_delta(spool: Spool, layout: Layout, id: UpdateId, codec: str) -> Vector:
+    """The delta Float32[d] of an update in the spool; a float32 one stays on disk until used."""
+    payload = np.memmap(spool.path(id), dtype=np.uint8, mode="r")
+    return decode(codec, payload.data, layout.size)
+
+
+def succeed(
+    rule: Aggregation,
+    model: Vector,
+    state: dict[str, Vector],
+    parts: Sequence[Contribution],
+    read: Callable[[UpdateId], Vector],
+    base: Callable[[int], Vector],
+) -> tuple[Vector, dict[str, Vector]]:
+    """The model that follows `model`, Float32[d], and what the next step remembers.
+
+    Args:
+        state: what the last step remembered.
+        parts: the updates, in the order in which they are summed.
+        read: gives the delta of an update.
+        base: gives a version of the model, as the device had it that trained on it.
+    """
+
+    def deltas() -> Iterator[tuple[Vector, float, float]]:
+        for part in parts:
+            delta = read(part.id)
+            if rule.reanchor and part.staleness:
+                delta = reanchored(delta, base(part.base_version), model)
+            yield delta, part.scale, part.weight
+
+    return step(rule, model, state, weighted_mean(deltas(), model.size))
+
+
 def combine(
     rule: Aggregation,
     versions: Versions,
@@ -51,19 +84,11 @@ def combine(
     Args:
         codecs: how each of the updates is encoded.
     """
-    model, state = versions.load(order.base_version, layout)
-
-    def deltas() -> Iterator[tuple[Vector, float, float]]:
-        for part in order.contributions:
-            payload = np.memmap(spool.path(part.id), dtype=np.uint8, mode="r")
-            delta = decode(codecs[part.id], payload.data, layout.size)
-            if rule.reanchor:
-                delta = reanchored(delta, _base(part), model)
-            yield delta, part.scale, part.weight
-
-    def _base(part: Contribution) -> Vector:
-        return versions.load(part.base_version, layout)[0] if part.staleness else model
-
-    update = weighted_mean(deltas(), layout.size)
-    model, state = step(rule, model, state, update)
+    model, state = succeed(
+        rule,
+        *versions.load(order.base_version, layout),
+        order.contributions,
+        read=lambda id: read_delta(spool, layout, id, codecs[id]),
+        base=lambda version: versions.load(version, layout)[0],
+    )
     return versions.save(order.base_version + 1, model, state, layout)

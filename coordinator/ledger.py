@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgpack
 
+from config.settings import Aggregation
 from coordinator.vocabulary import Accepted, Contribution, UpdateId
 from federation.database import open_database, transaction
 from federation.layout import Layout
@@ -33,7 +34,7 @@ CREATE TABLE updates (
     UNIQUE (device, outbox, sequence)
 );
 CREATE TABLE versions (
-    version INTEGER PRIMARY KEY, made_at REAL NOT NULL, metrics BLOB
+    version INTEGER PRIMARY KEY, made_at REAL NOT NULL, rule TEXT, note TEXT, metrics BLOB
 );
 CREATE TABLE contributions (
     entry INTEGER PRIMARY KEY REFERENCES updates,
@@ -73,10 +74,15 @@ class Ledger:
         """An update was refused."""
         self._judge(id, offer, refusal=str(reason), detail=detail)
 
-    def add_version(self, version: int, contributions: Iterable[Contribution]) -> None:
-        """A version was checkpointed, made of these updates in this order."""
+    def add_version(
+        self, version: int, contributions: Iterable[Contribution], rule: Aggregation
+    ) -> None:
+        """A version was checkpointed, made of these updates in this order, by this rule."""
         with transaction(self._db):
-            self._db.execute("INSERT INTO versions VALUES (?, ?, NULL)", (version, time.time()))
+            self._db.execute(
+                "INSERT INTO versions VALUES (?, ?, ?, NULL, NULL)",
+                (version, time.time(), rule.model_dump_json()),
+            )
             for position, part in enumerate(contributions):
                 self._db.execute(
                     "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ? FROM updates "
@@ -108,7 +114,27 @@ class Ledger:
         with transaction(self._db):
             wire = msgpack.packb(layout.to_wire())
             self._db.execute("INSERT INTO model VALUES (?, ?, ?)", (task, name, wire))
-            self._db.execute("INSERT INTO versions VALUES (0, ?, NULL)", (time.time(),))
+            self._insert_root(0, "the first version")
+
+    def adopt(self, version: int, note: str) -> None:
+        """A version was checkpointed that is made of no updates; `note` says where it is from."""
+        with transaction(self._db):
+            self._insert_root(version, note)
+
+    def recipe(self, version: int) -> tuple[Aggregation, tuple[Contribution, ...]] | None:
+        """The rule and the contributions that made a version, in order; None if nothing did."""
+        (rule,) = self._db.execute(
+            "SELECT rule FROM versions WHERE version = ?", (version,)
+        ).fetchone()
+        if rule is None:
+            return None
+        rows = self._db.execute(
+            "SELECT device, outbox, sequence, base_version, staleness, scale, weight "
+            "FROM contributions JOIN updates USING (entry) WHERE version = ? ORDER BY position",
+            (version,),
+        )
+        parts = tuple(Contribution(UpdateId(d, o, s), *rest) for d, o, s, *rest in rows)
+        return Aggregation.model_validate_json(rule), parts
 
     def model(self) -> tuple[str, str, Layout] | None:
         """Task, model name and layout; None in a new ledger."""
@@ -153,6 +179,11 @@ class Ledger:
             "ORDER BY entry"
         )
         return tuple(Accepted(UpdateId(d, o, s), base, n) for d, o, s, base, n in rows)
+
+    def _insert_root(self, version: int, note: str) -> None:
+        self._db.execute(
+            "INSERT INTO versions VALUES (?, ?, NULL, ?, NULL)", (version, time.time(), note)
+        )
 
     def _judge(
         self,

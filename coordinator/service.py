@@ -193,13 +193,13 @@ class _Service:
 
     def _combine(self, order: Combine) -> None:
         codecs = self._ledger.codecs(part.id for part in order.contributions)
+        rule = self._settings.aggregation
 
         def work() -> VersionInfo:
-            rule = self._settings.aggregation
             return combine(rule, self._versions, self._spool, self._layout, codecs, order)
 
         def finish(info: VersionInfo) -> Combined:
-            self._ledger.add_version(info.version, order.contributions)
+            self._ledger.add_version(info.version, order.contributions, rule)
             self._clean(info.version)
             return Combined(info, order.contributions)
 

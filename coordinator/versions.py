@@ -38,6 +38,10 @@ class Versions:
         """Where the bytes lie that devices fetch."""
         return self._folder / f"{version:06}.{DOWN_CODEC}"
 
+    def has(self, version: int) -> bool:
+        """Whether the checkpoint of a version is on disk."""
+        return self.checkpoint_path(version).exists()
+
     def save(
         self, version: int, vector: Vector, state: dict[str, Vector], layout: Layout
     ) -> VersionInfo:
@@ -50,7 +54,7 @@ class Versions:
         """
         # The optimizer's state first: a checkpoint that is there is never without it.
         replace_file(self._state_path(version), save(state))
-        replace_file(self.checkpoint_path(version), save(_cut(vector, layout)))
+        replace_file(self.checkpoint_path(version), save(cut(vector, layout)))
         return self._publishable(version, vector, layout)
 
     def load(self, version: int, layout: Layout) -> tuple[Vector, dict[str, Vector]]:
@@ -107,7 +111,8 @@ def _version(path: Path) -> int:
     return int(path.name.partition(".")[0])
 
 
-def _cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
+def cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
+    """The tensors of a flat model Float32[d] by their names, as views."""
     tensors: dict[str, Vector] = {}
     start = 0
     for tensor in layout.tensors:

@@ -80,6 +80,7 @@ class AgentCore:
         self._linked = False
         self._incarnation = 0
         self._coordinator: tuple[bytes, int, State] | None = None
+        self._header_heard = False
         self._hello_s = inf
         self._hello_wait_s = HELLO_S
 
@@ -148,8 +149,8 @@ class AgentCore:
         self._linked = True
         self._incarnation = event.incarnation
         self._hello_wait_s = HELLO_S
-        patience_s = self._transfer.patience_s if self.work.newest is None else HELLO_S
-        self._hello_s = at.now_s + patience_s * (1 + at.chance)
+        self._header_heard = False
+        self._hello_s = at.now_s + self._transfer.patience_s * (1 + at.chance)
         self.delivery.resume(at)
         self.work.relink()
         self.presence.link_up(event.incarnation, at)
@@ -258,7 +259,7 @@ class AgentCore:
 
     def _header(self, header: Header, at: Moment) -> list[AgentEffect]:
         effects = self.work.announced(header)
-        if effects is None:
-            return []
-        self._hello_s = at.now_s + HELLO_S * (1 + at.chance)
-        return effects
+        if effects is not None or not self._header_heard:
+            self._header_heard = True
+            self._hello_s = at.now_s + HELLO_S * (1 + at.chance)
+        return effects or []

@@ -78,8 +78,11 @@ class Presence:
                 self._birth_s = at.now_s  # nobody else has come: no need to wait longer
             return []
         own_past = presence.outbox == me.outbox and presence.incarnation < me.boot << 24
-        late_will = presence.state is State.OFFLINE and not retained
-        if own_past or late_will or not self._was_heard:
+        if own_past or not self._was_heard:
+            return []
+        if presence.state is State.OFFLINE and not retained:
+            # The late will of a predecessor: what is retained must not be its word.
+            self._birth_s = at.now_s
             return []
         text = (
             f"another agent has taken over the device id {me.device!r}; "

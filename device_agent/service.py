@@ -128,7 +128,7 @@ class _Service:
         match effect:
             case Prepare():
                 held = self._store.prepare(effect.header)
-                self._shell.put(Prepared(effect.header.version, held))
+                self._shell.put(Prepared(effect.header, held))
             case StoreChunk():
                 self._store.write(effect.header, effect.index, effect.data)
             case Train():
@@ -162,7 +162,6 @@ class _Service:
             return
         self._offers[offer.sequence] = offer
         self._shell.put(Committed(offer))
-        self._trainer.rest()
 
     def _send(self, order: SendChunk) -> None:
         offer = self._offers[order.sequence]
@@ -171,7 +170,13 @@ class _Service:
         self._session.publish(Publish(self._topics.up(self._me.device), chunk, qos=0))
 
     def _trained(self, outcome: Outcome) -> None:
-        self._shell.put(outcome)
+        """Training ended, in the thread of the worker's handle."""
+
+        def finish() -> Outcome:
+            self._trainer.rest()
+            return outcome
+
+        self._shell.call(finish)
 
 
 def _version() -> str:

@@ -25,7 +25,7 @@ from federation.messages import Header, Offer
 class Prepared:
     """The store is ready for the chunks of a version, and holds some of them already."""
 
-    version: int
+    header: Header
     held: frozenset[int]
 
 

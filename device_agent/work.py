@@ -99,8 +99,11 @@ class Work:
 
     def prepared(self, event: Prepared) -> None:
         """The store is ready: fetch what it lacks."""
-        if self.phase is Phase.FETCHING and _is_for(event.version, self.current):
-            assert self.current is not None
+        if (
+            self.phase is Phase.FETCHING
+            and self.current
+            and _key(event.header) == _key(self.current)
+        ):
             self._fetch = Fetch(
                 self.current, event.held, self._topics, self._device, self._transfer
             )

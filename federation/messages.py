@@ -77,7 +77,6 @@ class Reason(StrEnum):
     UNKNOWN_BASE = "unknown base"
     BAD_SHAPE = "bad shape"
     NOT_FINITE = "not finite"
-    CORRUPT = "corrupt"
 
 
 class _Message(BaseModel):

@@ -161,7 +161,7 @@ class Agent(Party):
         match effect:
             case av.Prepare(header=header):
                 disk.header = header
-                self.later(0.01, av.Prepared(header.version, self.held(header)))
+                self.later(0.01, av.Prepared(header, self.held(header)))
             case av.StoreChunk(header=header, index=index, data=data):
                 disk.store[header.version, index] = data
             case av.Train(header=header):

@@ -20,6 +20,7 @@ from federation.messages import Reason
 from tests.specimens import OUTBOX, a_layout, accepted, an_id, an_offer
 
 HOUSE = Path(__file__).resolve().parent.parent
+RULE = Aggregation()
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def killed(path: Path, code: str) -> None:
         "from pathlib import Path\n"
         "from coordinator import ledger as module\n"
         "from tests.specimens import *\n"
-        "from tests.test_coordinator_ledger import part\n"
+        "from tests.test_coordinator_ledger import RULE, part\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"path = Path({str(path)!r})\n"
     )
@@ -100,7 +101,7 @@ def test_accepted_updates_wait_in_order_until_a_version_contains_them(ledger: Le
     for update in updates:
         ledger.enter(update.id, an_offer(sequence=0, examples=update.examples), 1.0)
     assert ledger.buffer() == tuple(updates)
-    ledger.add_version(1, [part(updates[2]), part(updates[0])])
+    ledger.add_version(1, [part(updates[2]), part(updates[0])], RULE)
     assert ledger.buffer() == (updates[1],)
     assert ledger.contributors(1) == (updates[2].id, updates[0].id), "in the order of the sum"
     assert ledger.newest_version() == 1
@@ -147,9 +148,9 @@ def test_an_update_is_judged_once(ledger: Ledger) -> None:
 def test_an_update_enters_one_version(ledger: Ledger) -> None:
     update = accepted("a")
     ledger.enter(update.id, an_offer(), 1.0)
-    ledger.add_version(1, [part(update)])
+    ledger.add_version(1, [part(update)], RULE)
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.add_version(2, [part(update)])
+        ledger.add_version(2, [part(update)], RULE)
     assert ledger.newest_version() == 1, "the second version is not there either"
 
 
@@ -157,7 +158,7 @@ def test_a_version_contains_an_update_once(ledger: Ledger) -> None:
     update = accepted("a")
     ledger.enter(update.id, an_offer(), 1.0)
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.add_version(1, [part(update), part(update)])
+        ledger.add_version(1, [part(update), part(update)], RULE)
     assert ledger.newest_version() == 0
     assert ledger.buffer() == (update,)
 
@@ -167,14 +168,14 @@ def test_a_version_is_made_of_accepted_updates_only(ledger: Ledger, known: str) 
     if known == "refused":
         ledger.refuse(an_id("a"), an_offer(), Reason.STALE, "")
     with pytest.raises(sqlite3.IntegrityError, match="is not an accepted update"):
-        ledger.add_version(1, [part(accepted("a"))])
+        ledger.add_version(1, [part(accepted("a"))], RULE)
     assert ledger.newest_version() == 0
 
 
 def test_a_version_is_entered_once(ledger: Ledger) -> None:
-    ledger.add_version(1, [])
+    ledger.add_version(1, [], RULE)
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.add_version(1, [])
+        ledger.add_version(1, [], RULE)
 
 
 def test_what_is_remembered_survives_a_restart(path: Path) -> None:
@@ -182,7 +183,7 @@ def test_what_is_remembered_survives_a_restart(path: Path) -> None:
     ledger.begin("task", "model", a_layout(2))
     ledger.enter(an_id("a"), an_offer(), 1.0)
     ledger.enter(an_id("b"), an_offer(), 1.0)
-    ledger.add_version(1, [part(accepted("a"))])
+    ledger.add_version(1, [part(accepted("a"))], RULE)
     ledger.close()
     again = reopened(path)
     assert again.model() == ("task", "model", a_layout(2))
@@ -202,12 +203,12 @@ def test_a_kill_in_the_middle_of_a_version_leaves_none_of_it(path: Path) -> None
         "def parts():\n"
         "    yield part(updates[0])\n"
         "    die()\n"
-        "ledger.add_version(1, parts())\n",
+        "ledger.add_version(1, parts(), RULE)\n",
     )
     ledger = Ledger(path)
     assert ledger.newest_version() == 0
     assert ledger.buffer() == (accepted("a"), accepted("b"))
-    ledger.add_version(1, [part(accepted("a")), part(accepted("b"))])
+    ledger.add_version(1, [part(accepted("a")), part(accepted("b"))], RULE)
     assert ledger.buffer() == ()
     ledger.close()
 
@@ -252,7 +253,7 @@ def test_a_ledger_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_contributions_keep_how_they_were_counted(ledger: Ledger, path: Path) -> None:
     update = accepted("a", base=0, examples=30)
     ledger.enter(update.id, an_offer(examples=30), 1.0)
-    ledger.add_version(4, [contribution(Aggregation(by_examples=True), update, 3)])
+    ledger.add_version(4, [contribution(Aggregation(by_examples=True), update, 3)], RULE)
     with sqlite3.connect(path) as looked_at:
         row = looked_at.execute("SELECT staleness, scale, weight FROM contributions").fetchone()
     looked_at.close()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from config.failures import ExitCode, Failure
-from config.settings import CoordinatorSettings
+from config.settings import Aggregation, CoordinatorSettings
 from coordinator import service
 from coordinator.ledger import Ledger
 from coordinator.trigger import contribution
@@ -57,7 +57,7 @@ def begin(settings: CoordinatorSettings, newest: int = 0) -> None:
     for version in range(newest + 1):
         versions.save(version, np.zeros(2, dtype=np.float32), {}, TWO)
         if version:
-            ledger.add_version(version, [])
+            ledger.add_version(version, [], Aggregation())
     ledger.close()
     directory.close()
 

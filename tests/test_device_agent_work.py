@@ -47,7 +47,7 @@ def training(version: int = 0, **fields: Any) -> Work:
     one = work()
     one.announced(header(version, **fields))
     assert kinds(one.go_on(True, True, at())) == ["Prepare"]
-    one.prepared(Prepared(version, frozenset({0, 1})))
+    one.prepared(Prepared(header(version, **fields), frozenset({0, 1})))
     assert kinds(one.go_on(True, True, at())) == ["Log", "Train"]
     return one
 
@@ -57,7 +57,7 @@ def fetching(version: int = 0) -> Work:
     one = work()
     one.announced(header(version))
     one.go_on(True, True, at())
-    one.prepared(Prepared(version, frozenset()))
+    one.prepared(Prepared(header(version), frozenset()))
     assert kinds(one.go_on(True, True, at())) == ["Subscribe"]
     return one
 
@@ -68,7 +68,7 @@ def test_the_phases_follow_each_other_and_end_where_they_began() -> None:
     assert texts(one.announced(header(3))) == ["version announced"]
     assert one.go_on(True, True, at()) == [Prepare(header(3))]
     assert one.phase is Phase.FETCHING
-    one.prepared(Prepared(3, frozenset()))
+    one.prepared(Prepared(header(3), frozenset()))
     one.go_on(True, True, at())
     for index in (0, 1):
         piece = PAYLOAD[1024 * index : 1024 * (index + 1)]
@@ -85,7 +85,7 @@ def test_a_version_that_is_in_the_store_needs_no_link() -> None:
     one = work()
     one.announced(header())
     one.go_on(True, False, at())
-    one.prepared(Prepared(0, frozenset({0, 1})))
+    one.prepared(Prepared(header(0), frozenset({0, 1})))
     assert kinds(one.go_on(True, False, at())) == ["Log", "Train"]
 
 
@@ -93,7 +93,7 @@ def test_fetching_waits_for_a_link() -> None:
     one = work()
     one.announced(header())
     one.go_on(True, False, at())
-    one.prepared(Prepared(0, frozenset()))
+    one.prepared(Prepared(header(0), frozenset()))
     assert one.go_on(True, False, at()) == []
     assert one.due_s(linked=False) == inf
     assert kinds(one.go_on(True, True, at())) == ["Subscribe"]
@@ -104,7 +104,7 @@ def test_a_full_outbox_holds_new_work_back_and_not_the_one_under_way() -> None:
     one.announced(header())
     assert one.go_on(False, True, at()) == []
     assert one.go_on(True, True, at()) == [Prepare(header())]
-    one.prepared(Prepared(0, frozenset({0, 1})))
+    one.prepared(Prepared(header(0), frozenset({0, 1})))
     assert kinds(one.go_on(False, True, at())) == ["Log", "Train"]
 
 
@@ -200,7 +200,7 @@ def test_a_store_that_answers_for_another_version_is_not_believed() -> None:
     one = work()
     one.announced(header(3))
     one.go_on(True, True, at())
-    one.prepared(Prepared(2, frozenset({0, 1})))
+    one.prepared(Prepared(header(2), frozenset({0, 1})))
     assert one.go_on(True, True, at()) == []
     assert one.phase is Phase.FETCHING
 
@@ -230,7 +230,7 @@ def fail_until_given_up(one: Work) -> float:
         one.failed(TrainingFailed(0, "no luck"), at(now_s))
         now_s += RETRY_TRAINING_S
         if one.go_on(True, True, at(now_s)):
-            one.prepared(Prepared(0, frozenset({0, 1})))
+            one.prepared(Prepared(header(0), frozenset({0, 1})))
             one.go_on(True, True, at(now_s))
     return now_s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from federation.compression import decode, encode
 from learning.chunks import write_chunk
 from learning.data import as_chunk
 from learning.generated import generated_images
+from learning.models import build_model
 from learning.process import Worker
+from learning.vectors import layout_of
 from tests.worker_events import TIMEOUT_S, Events
 
 PLAN = {"model": "fast-cnn", "epochs": 6.0, "batch_size": 16, "learning_rate": 0.05}
@@ -43,6 +46,22 @@ def initialise(output: Path, job: str = "first") -> dict[str, Any]:
 def write_generated(path: Path, train: int) -> None:
     images = generated_images(train=train, test=200, seed=3)
     write_chunk(path, as_chunk(images))
+
+
+def endless_training(directory: Path, layout: list[Any]) -> dict[str, Any]:
+    return {
+        "do": "train",
+        "job": "endless",
+        "task": "cifar10",
+        "plan": PLAN | {"epochs": 1000.0},
+        "layout": layout,
+        "chunk": str(directory / "chunk.npz"),
+        "model": str(directory / "model"),
+        "residual": None,
+        "seed": 1,
+        "output": str(directory / "update"),
+        "residual_output": None,
+    }
 
 
 def test_a_real_worker_initialises_trains_fails_and_evaluates(
@@ -94,19 +113,7 @@ def test_the_death_of_a_real_worker_is_told_and_the_next_job_has_a_new_one(
     write_generated(tmp_path / "chunk.npz", 300)
     worker.submit(initialise(tmp_path / "model"))
     layout = events.ending()["layout"]
-    endless = {
-        "do": "train",
-        "job": "endless",
-        "task": "cifar10",
-        "plan": PLAN | {"epochs": 1000.0},
-        "layout": layout,
-        "chunk": str(tmp_path / "chunk.npz"),
-        "model": str(tmp_path / "model"),
-        "residual": None,
-        "seed": 1,
-        "output": str(tmp_path / "update"),
-        "residual_output": None,
-    }
+    endless = endless_training(tmp_path, layout)
     worker.submit(endless)
     while (event := events.next())["phase"] != "training":
         assert event["event"] == "progress"
@@ -135,6 +142,35 @@ def test_a_real_worker_ends_when_its_stdin_closes_also_while_it_imports() -> Non
     )
     output, _ = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, output) == (0, b"")
+
+
+def test_a_real_worker_ends_in_the_middle_of_a_training_when_its_stdin_closes(
+    tmp_path: Path,
+) -> None:
+    write_generated(tmp_path / "chunk.npz", 300)
+    first, second = (
+        json.dumps(command).encode() + b"\n"
+        for command in (
+            initialise(tmp_path / "model"),
+            endless_training(tmp_path, layout_of(build_model("fast-cnn")).to_wire()),
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "learning.worker", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(first + second)
+    process.stdin.flush()
+    while json.loads(process.stdout.readline()).get("phase") != "training":
+        pass
+    process.stdin.close()
+    process.stdout.read()
+    assert process.wait(TIMEOUT_S) == 0
+    process.stdout.close()
+    assert not (tmp_path / "update").exists()
 
 
 def test_a_real_worker_keeps_stray_prints_out_of_its_events(

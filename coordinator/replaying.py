@@ -1,0 +1,150 @@
+"""`flockwise coordinator replay`: make versions again, without some devices if so asked."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from config.failures import ExitCode, Failure
+from config.options import UsageParser
+from config.settings import CoordinatorSettings
+from coordinator.ledger import Ledger
+from coordinator.replay import History, Replayed
+from coordinator.spool import Spool
+from coordinator.versions import Versions, cut
+from federation.files import replace_file
+from federation.layout import Layout
+from federation.state_directory import in_state_directory
+
+DESCRIPTION = """\
+Make versions again from the ledger: bit for bit as they were, or as they would have been had some
+devices never taken part. The coordinator must not be running on the state directory.
+
+examples:
+  flockwise coordinator replay
+  flockwise coordinator replay --without camera-7 --output clean.safetensors
+  flockwise coordinator replay --without camera-7 --adopt
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Replay, and tell how each version compares with what it was."""
+    options = _parser().parse_args(argv)
+    if not (options.state_dir / "ledger.sqlite").is_file():
+        raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {options.state_dir}")
+    with in_state_directory(options.state_dir) as (directory, stack):
+        ledger = stack.enter_context(closing(Ledger(directory.path / "ledger.sqlite")))
+        known = ledger.model()
+        if known is None:
+            raise Failure(ExitCode.NO_INPUT, f"the ledger in {options.state_dir} is empty")
+        chunk_bytes = CoordinatorSettings().transfer.chunk_bytes
+        versions = Versions(directory.folder("versions"), chunk_bytes)
+        told = _replay(options, ledger, versions, Spool(directory.folder("spool")), known[2])
+    if options.json:
+        print(json.dumps(told))
+    if not options.without and told["identical"] is False:
+        raise Failure(ExitCode.FAILURE, "a version did not come out as it was; see above")
+    return ExitCode.OK
+
+
+def _replay(
+    options: Namespace, ledger: Ledger, versions: Versions, spool: Spool, layout: Layout
+) -> dict[str, Any]:
+    newest = ledger.newest_version()
+    assert newest is not None
+    to = newest if options.to is None else options.to
+    if not 0 <= to <= newest:
+        raise Failure(ExitCode.USAGE, f"--to {to}: the ledger has versions 0 to {newest}")
+    without = frozenset(options.without)
+    history = History(ledger, versions, spool, layout)
+    start = history.oldest_start(to)
+    rows: list[dict[str, Any]] = []
+    last: Replayed | None = None
+    if not options.json:
+        print(f"from version {start}, the oldest that is left to begin with, to {to}")
+    for last in history.replay(start, to, without):
+        rows.append(_row(last))
+        if not options.json:
+            print(_line(last))
+    if last is None:
+        raise Failure(ExitCode.NO_INPUT, f"version {to} is not made of updates: nothing to replay")
+    if options.output is not None:
+        replace_file(options.output, save(cut(last.model, layout)))
+    adopted = _adopt(last, newest, without, ledger, versions, layout) if options.adopt else None
+    if adopted is not None and not options.json:
+        print(f"adopted as version {adopted}: the coordinator publishes it when it is started")
+    identical = all(row["identical"] is not False for row in rows)
+    return {
+        "from": start,
+        "to": to,
+        "without": sorted(without),
+        "identical": identical,
+        "versions": rows,
+        "adopted": adopted,
+    }
+
+
+def _adopt(
+    last: Replayed,
+    newest: int,
+    without: frozenset[str],
+    ledger: Ledger,
+    versions: Versions,
+    layout: Layout,
+) -> int:
+    left_out = f" without {', '.join(sorted(without))}" if without else ""
+    versions.save(newest + 1, last.model, last.state, layout)
+    ledger.adopt(newest + 1, f"version {last.version}{left_out}, replayed")
+    return newest + 1
+
+
+def _row(replayed: Replayed) -> dict[str, Any]:
+    names = ("version", "used", "left_out", "distance", "identical")
+    return {name: getattr(replayed, name) for name in names}
+
+
+def _line(replayed: Replayed) -> str:
+    if replayed.identical:
+        compared = "bit for bit as it was"
+    elif replayed.distance is None:
+        compared = "what it was is no longer on disk"
+    else:
+        compared = f"differs by {replayed.distance:.4g} from what it was"
+    left_out = f", {replayed.left_out} left out" if replayed.left_out else ""
+    return f"version {replayed.version}  {replayed.used} updates{left_out}  {compared}"
+
+
+def _parser() -> UsageParser:
+    parser = UsageParser(
+        prog="flockwise coordinator replay",
+        description=DESCRIPTION,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    default = CoordinatorSettings().state_dir
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help=f"directory of ledger, versions and spool [{default}]",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="leave a device's updates out; may be said several times",
+    )
+    parser.add_argument("--to", type=int, metavar="VERSION", help="last version to make [newest]")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the last one there")
+    parser.add_argument(
+        "--adopt", action="store_true", help="make the last one the current version"
+    )
+    parser.add_argument("--json", action="store_true", help="tell in JSON, for machines")
+    return parser
