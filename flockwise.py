@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("experiments.demo:main", "a whole federation on this machine, shown live"),
     "broker run": Command("broker.run:main", "start an MQTT broker"),
     "coordinator run": Command("coordinator.service:main", "make versions of the model"),
+    "coordinator inspect": Command("coordinator.inspection:main", "show what is on record"),
     "coordinator replay": Command(
         "coordinator.replaying:main", "make versions again, without some devices if so asked"
     ),

@@ -1,0 +1,171 @@
+"""`flockwise coordinator inspect`: what the ledger and the spool say, while it runs or not.
+
+It reads and never writes, so it may be asked at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from config.failures import ExitCode, Failure
+from config.options import UsageParser
+from config.settings import CoordinatorSettings
+
+DESCRIPTION = """\
+Show versions, what each device contributed, what was refused and why, and uploads under way. Works
+while the coordinator runs and while it does not.
+"""
+_BLOCK = 512
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show what is on record."""
+    options = _parser().parse_args(argv)
+    found = inspect(options.state_dir, options.versions)
+    print(json.dumps(found) if options.json else as_text(found))
+    return ExitCode.OK
+
+
+def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
+    """The record as plain values: `versions`, `devices`, `refusals`, `waiting`, `uploads`.
+
+    Args:
+        newest: how many versions to tell of, from the newest.
+
+    Raises:
+        Failure: there is no ledger, or it cannot be read.
+    """
+    path = state_dir / "ledger.sqlite"
+    if not path.is_file():
+        raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {state_dir}")
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as ledger:
+            ledger.row_factory = sqlite3.Row
+            return {
+                "versions": _versions(ledger, newest),
+                "devices": _rows(ledger, _DEVICES),
+                "refusals": _rows(ledger, _REFUSALS),
+                "waiting": _rows(ledger, _WAITING),
+                "uploads": _uploads(ledger, state_dir / "spool"),
+            }
+    except sqlite3.Error as error:
+        raise Failure(ExitCode.NO_INPUT, f"ledger {path}: {error}") from None
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The record for people."""
+    blocks = [
+        _table("versions", found["versions"], ("version", "made", "updates", "metrics", "note")),
+        _table(
+            "devices",
+            found["devices"],
+            ("device", "accepted", "applied", "refused", "examples", "bytes", "staleness"),
+        ),
+        _table("refusals", found["refusals"], ("device", "reason", "times", "detail")),
+        _table("accepted, waiting for a version", found["waiting"], ("device", "base_version")),
+        _table("uploads under way", found["uploads"], ("file", "arrived_bytes", "bytes")),
+    ]
+    return "\n\n".join(blocks)
+
+
+_VERSIONS = """
+SELECT version, made_at, note, metrics,
+       (SELECT count(*) FROM contributions c WHERE c.version = v.version) AS updates
+FROM versions v ORDER BY version DESC LIMIT ?
+"""
+_DEVICES = """
+SELECT device, sum(refusal IS NULL) AS accepted, count(version) AS applied,
+       sum(refusal IS NOT NULL) AS refused,
+       sum(CASE WHEN refusal IS NULL THEN examples ELSE 0 END) AS examples,
+       sum(bytes) AS bytes, round(avg(staleness), 2) AS staleness
+FROM updates LEFT JOIN contributions USING (entry) GROUP BY device ORDER BY device
+"""
+_REFUSALS = """
+SELECT device, refusal AS reason, count(*) AS times, max(detail) AS detail
+FROM updates WHERE refusal IS NOT NULL GROUP BY device, refusal ORDER BY times DESC
+"""
+_WAITING = """
+SELECT device, sequence, base_version FROM updates
+WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) ORDER BY entry
+"""
+
+
+def _versions(ledger: sqlite3.Connection, newest: int) -> list[dict[str, Any]]:
+    rows = []
+    for row in ledger.execute(_VERSIONS, (newest,)):
+        metrics = msgpack.unpackb(row["metrics"]) if row["metrics"] else {}
+        made = datetime.fromtimestamp(row["made_at"]).isoformat(sep=" ", timespec="seconds")
+        rows.append({**dict(row), "metrics": metrics, "made": made})
+    return rows
+
+
+def _uploads(ledger: sqlite3.Connection, spool: Path) -> list[dict[str, Any]]:
+    """Files that no entry of the ledger is about: still on their way, or given up half way."""
+    known = {
+        f"{device}.{outbox.hex()}.{sequence}"
+        for device, outbox, sequence in ledger.execute(
+            "SELECT device, outbox, sequence FROM updates"
+        )
+    }
+    rows = []
+    for path in sorted(spool.iterdir()) if spool.is_dir() else ():
+        if path.name.count(".") == 2 and path.name not in known:
+            stat = path.stat()
+            # A file is made in its full size; what has arrived takes room on disk.
+            arrived = min(stat.st_size, stat.st_blocks * _BLOCK)
+            rows.append({"file": path.name, "arrived_bytes": arrived, "bytes": stat.st_size})
+    return rows
+
+
+def _rows(ledger: sqlite3.Connection, query: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in ledger.execute(query)]
+
+
+def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    if not rows:
+        return f"{title}: none"
+    cells = [list(columns), *([_cell(row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+    return f"{title}\n  " + "\n  ".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={number:.4g}" for name, number in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _parser() -> UsageParser:
+    parser = UsageParser(
+        prog="flockwise coordinator inspect",
+        description=DESCRIPTION,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    default = CoordinatorSettings().state_dir
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help=f"directory of ledger, versions and spool [{default}]",
+    )
+    parser.add_argument(
+        "--versions", type=int, default=10, metavar="N", help="newest versions to show [10]"
+    )
+    parser.add_argument("--json", action="store_true", help="tell in JSON, for machines")
+    return parser
