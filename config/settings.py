@@ -155,6 +155,12 @@ class AgentSettings(Settings):
     outbox_limit: int = Field(
         default=4, ge=1, le=64, description="updates kept for delivery before training waits"
     )
+    checkpoint_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=86_400,
+        description="seconds between two writes of the training under way to disk",
+    )
     worker_linger_s: float = Field(
         default=60.0, ge=0, le=86_400, description="idle time after which the worker is ended"
     )

@@ -136,6 +136,7 @@ class _Service:
                 self._trainer.train(
                     effect.header,
                     self._store.path(effect.header),
+                    self._store.checkpoint,
                     self._outbox.residual(),
                     output,
                     rest,

@@ -1,6 +1,7 @@
 """The version that a device fetches: one file, and what it holds is told by its digests.
 
-Its header lies beside it, so that an agent that starts without a link can train on what it has.
+Its header lies beside it, so that an agent that starts without a link can train on what it has;
+and so does the training under way, which is about this version and goes with it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._header = folder / "header"
+        self.checkpoint = folder / "training"
 
     def path(self, header: Header) -> Path:
         """The file of a version's payload; the name tells ledger and version."""
@@ -28,7 +30,7 @@ class Store:
         """Make room for a version and delete others; the chunks of it that are there already."""
         path, manifest = self.path(header), header.payload
         for other in self._folder.iterdir():
-            if other != path:
+            if other not in (path, self.checkpoint):
                 other.unlink()
         if not path.exists():
             path.touch(mode=0o600)

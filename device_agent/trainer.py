@@ -31,12 +31,19 @@ class Trainer:
         self._lingering: threading.Timer | None = None
 
     def train(
-        self, header: Header, model: Path, residual: Path | None, output: Path, rest: Path
+        self,
+        header: Header,
+        model: Path,
+        checkpoint: Path,
+        residual: Path | None,
+        output: Path,
+        rest: Path,
     ) -> None:
         """Begin to train.
 
         Args:
             model: payload of the version.
+            checkpoint: where the training is saved on the way, and taken up.
             residual: what the codec rounded away the last time, if anything.
             output: where the encoded delta is to lie.
             rest: where the new residual is to lie.
@@ -53,6 +60,8 @@ class Trainer:
                 "chunk": str(settings.chunk),
                 "model": str(model),
                 "model_codec": header.codec,
+                "checkpoint": str(checkpoint),
+                "checkpoint_s": settings.checkpoint_s,
                 "residual": None if residual is None else str(residual),
                 "seed": _seed(header, settings.device),
                 "slowdown": settings.slowdown,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
 from learning.batches import image_tensor, label_tensor
+from learning.checkpoint import Checkpoint
 from learning.chunks import Chunk, read_chunk
 from learning.evaluation import evaluate
 from learning.models import build_model
@@ -66,10 +67,25 @@ class Cifar10:
         return data.generated
 
     def train(
-        self, model: nn.Module, data: TensorChunk, plan: TrainingPlan, *, seed: int, on_step: OnStep
+        self,
+        model: nn.Module,
+        data: TensorChunk,
+        plan: TrainingPlan,
+        *,
+        seed: int,
+        on_step: OnStep,
+        checkpoint: Checkpoint,
     ) -> Training:
         """Train on the chunk's training part."""
-        return train(model, data.train_images, data.train_labels, plan, seed=seed, on_step=on_step)
+        return train(
+            model,
+            data.train_images,
+            data.train_labels,
+            plan,
+            seed=seed,
+            on_step=on_step,
+            checkpoint=checkpoint,
+        )
 
     def evaluate(self, model: nn.Module, data: TensorChunk, *, on_step: OnStep) -> Evaluation:
         """Test on the chunk's held-out part."""

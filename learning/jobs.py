@@ -6,8 +6,11 @@ what an event tells is on disk. How to talk to the parent is the business of `le
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +23,7 @@ from config.sections import TrainingPlan
 from federation.compression import CodecError, Vector, decode, encode, is_lossy
 from federation.files import replace_file
 from federation.layout import Layout, LayoutError
+from learning.checkpoint import Checkpoint
 from learning.outcomes import DivergenceError, OnStep
 from learning.tasks import Task, resolve
 from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of
@@ -85,6 +89,7 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     data = task.load(Path(command["chunk"]))
     tested = task.evaluate(model, data, on_step=_steps("testing", on_progress))
 
+    checkpoint = _checkpoint(command, received)
     started = time.monotonic()
     trained = task.train(
         model,
@@ -92,8 +97,9 @@ def train(command: Command, on_progress: OnProgress) -> Event:
         plan,
         seed=int(command["seed"]),
         on_step=_slowed(_steps("training", on_progress), float(command.get("slowdown", 1.0))),
+        checkpoint=checkpoint,
     )
-    seconds = time.monotonic() - started
+    seconds = checkpoint.spent_s + time.monotonic() - started
 
     delta = vector_of(model) - received
     if not np.isfinite(delta).all():
@@ -158,6 +164,18 @@ def _received_model(
     vector = read_vector(Path(command["model"]), codec, layout.size)
     load_vector(model, vector)
     return model, vector
+
+
+def _checkpoint(command: Command, received: Vector) -> Checkpoint:
+    """Where this very training is saved: same model, plan, seed and chunk, or none."""
+    path = command.get("checkpoint")
+    if path is None:
+        return Checkpoint(None)
+    chunk = Path(command["chunk"]).stat()
+    about = [command["plan"], command["seed"], chunk.st_size, chunk.st_mtime_ns]
+    digest = hashlib.blake2b(received.tobytes(), digest_size=16).hexdigest()
+    every_s = float(command.get("checkpoint_s", inf))
+    return Checkpoint(Path(path), every_s, json.dumps([digest, *about], sort_keys=True))
 
 
 def _read_residual(path: str | None, d: int) -> Vector | None:

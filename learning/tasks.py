@@ -14,6 +14,7 @@ from torch import nn
 
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
+from learning.checkpoint import Checkpoint
 from learning.outcomes import Evaluation, OnStep, Training
 
 Data = TypeVar("Data")
@@ -35,9 +36,20 @@ class Task(Protocol[Data]):
         ...
 
     def train(
-        self, model: nn.Module, data: Data, plan: TrainingPlan, *, seed: int, on_step: OnStep
+        self,
+        model: nn.Module,
+        data: Data,
+        plan: TrainingPlan,
+        *,
+        seed: int,
+        on_step: OnStep,
+        checkpoint: Checkpoint,
     ) -> Training:
-        """Train the model in place; raise `outcomes.DivergenceError`, do not spoil it."""
+        """Train the model in place; raise `outcomes.DivergenceError`, do not spoil it.
+
+        A task that saves to the checkpoint on the way goes on there after a power cut; one that
+        leaves it alone begins anew.
+        """
         ...
 
     def evaluate(self, model: nn.Module, data: Data, *, on_step: OnStep) -> Evaluation:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -153,6 +153,14 @@ def a_broker(kind: BrokerKind, directory: Path) -> Iterator[RunningBroker]:
         pytest.skip(str(failure))
     with start(BrokerSettings(kind=kind, port=0), directory) as broker:
         yield broker
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Wait for what a process does without a word."""
+    end_s = time.monotonic() + LONG_S
+    while not done():
+        assert time.monotonic() < end_s, "it did not come about"
+        time.sleep(0.02)
 
 
 def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -57,7 +57,7 @@ class Bench:
 
     def train(self, version: int = 7, **fields: Any) -> dict[str, Any]:
         header = a_header(version=version, **fields)
-        paths = [Path(name) for name in ("model", "residual", "output", "rest")]
+        paths = [Path(name) for name in ("model", "training", "residual", "output", "rest")]
         self.trainer.train(header, *paths)
         return self.worker.orders[-1]
 
@@ -77,6 +77,8 @@ def test_the_worker_is_told_what_to_train_on_and_where_to_lay_it(
         "chunk": "one.npz",
         "model": "model",
         "model_codec": "float32",
+        "checkpoint": "training",
+        "checkpoint_s": 60.0,
         "residual": "residual",
         "slowdown": 2.0,
         "output": "output",
@@ -87,7 +89,7 @@ def test_the_worker_is_told_what_to_train_on_and_where_to_lay_it(
 
 def test_without_a_residual_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch)
-    bench.trainer.train(a_header(), Path("m"), None, Path("o"), Path("r"))
+    bench.trainer.train(a_header(), Path("m"), Path("t"), None, Path("o"), Path("r"))
     assert bench.worker.orders[-1]["residual"] is None
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from broker.start import RunningBroker
 from config.failures import ExitCode
 from config.settings import BrokerKind
-from tests.processes import a_broker, a_chunk, a_coordinator, an_agent, command
+from tests.processes import a_broker, a_chunk, a_coordinator, an_agent, command, wait_until
 
 
 @pytest.fixture(params=["mosquitto", "embedded"])
@@ -170,3 +170,22 @@ def test_a_model_that_nobody_knows_is_told_at_once(
         assert coordinator.end() == ExitCode.FAILURE
         assert "no-such" in coordinator.raw[-1]
         assert "Traceback" not in "\n".join(coordinator.raw)
+
+
+def test_an_agent_that_is_killed_in_a_training_goes_on_with_it(
+    any_broker: RunningBroker, tmp_path: Path
+) -> None:
+    chunk = a_chunk(tmp_path / "c.npz", examples=400)
+    slow = {"slowdown": 20, "checkpoint_s": 1, "log_level": "debug"}
+    plan = {"model": "tutorial-cnn", "epochs": 4}
+    with a_coordinator(any_broker, tmp_path / "c", training=plan) as coordinator:
+        saved = tmp_path / "a" / "model" / "training"
+        with an_agent(any_broker, tmp_path / "a", chunk, "one", **slow) as first:
+            first.wait_for("progress")
+            wait_until(saved.exists)
+            first.process.kill()
+        with an_agent(any_broker, tmp_path / "a", chunk, "one", **slow) as second:
+            second.wait_for("update in outbox")
+            done = [line["done"] for line in second.told("progress") if line["phase"] == "training"]
+            assert done[0] > 0.02, "it did not begin at the beginning"
+            coordinator.wait_for("update accepted")
