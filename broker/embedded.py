@@ -15,6 +15,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
@@ -57,9 +58,10 @@ async def serve(address: Address, ready: Callable[[], None]) -> signal.Signals:
         return await ending
     finally:
         server.close()
-        async with asyncio.timeout(_SHUTDOWN_S):
-            await broker.end_connections()
-            await broker.shutdown()
+        with suppress(TimeoutError):  # what has not ended by then ends with the loop
+            async with asyncio.timeout(_SHUTDOWN_S):
+                await broker.end_connections()
+                await broker.shutdown()
 
 
 def configuration(address: Address) -> BrokerConfig:

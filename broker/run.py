@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     KeyboardInterrupt after a Ctrl-C, when the broker has ended.
     """
     settings = load(BrokerSettings, argv, prog=PROG)
-    logs.configure("broker", settings.log_level)
+    logs.configure("broker", settings.log_level, settings.log_format)
     with _ending_on_sigterm():
         if choose(settings.kind).kind == "embedded":
             _run_embedded(settings)

@@ -243,7 +243,6 @@ class Aggregation(Section):
         default=False,
         description="step towards the device's own model, rebuilt from its base (FedAsync)",
     )
-    combine: Literal["mean"] = Field(default="mean", description="how updates are made one")
     step: Literal["sgd", "momentum", "adam", "yogi"] = Field(
         default="sgd", description="what the server does with the combined update"
     )

@@ -75,7 +75,7 @@ class CoordinatorCore:
     ) -> None:
         """Begin where the ledger says the last start ended."""
         self.counts: Counter[str] = Counter()
-        self.progression = Progression(settings, memory)
+        self.progression = Progression(settings, memory, me.boot)
         self.uploads = Uploads(topics, settings.transfer)
         self.roster = Roster()
         self.judgement = Judgement(topics, memory.settled)
@@ -220,6 +220,9 @@ class CoordinatorCore:
     def _device_presence(
         self, device: str, presence: DevicePresence, at: Moment
     ) -> list[CoordinatorEffect]:
+        if presence.task not in ("", self._settings.task):
+            facts = {"device": device, "task": presence.task}
+            return [Log(Level.WARNING, "device has another task", facts)]
         changed = self.roster.heard(device, presence)
         return self._came_or_went(device, presence.state, at) if changed else []
 
@@ -237,8 +240,8 @@ class CoordinatorCore:
         if not self.progression.announced or self._incarnation is None:
             return effects
         header = self.progression.header()
-        known = (hello.ledger, hello.version, hello.draw)
-        if known != (header.ledger, header.version, header.draw):
+        known = (hello.boot, hello.version, hello.draw)
+        if hello.ledger != header.ledger or known != header.age:
             answer = encode(header)
         else:
             answer = encode(self._me.presence(State.ONLINE, self._incarnation))

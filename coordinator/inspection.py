@@ -1,17 +1,19 @@
 """`flockwise coordinator inspect`: what the ledger and the spool say, while it runs or not.
 
-It reads and never writes, so it may be asked at any time.
+It reads a copy of the ledger and leaves nothing behind, so it may be asked at any time.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
@@ -25,6 +27,8 @@ Show versions, what each device contributed, what was refused and why, and uploa
 while the coordinator runs and while it does not.
 """
 _BLOCK = 512
+_WAL_HEADER_BYTES = 32
+_ATTEMPTS = 10
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +52,7 @@ def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
     if not path.is_file():
         raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {state_dir}")
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as ledger:
+        with _copied(path) as copy, closing(sqlite3.connect(copy)) as ledger:
             ledger.row_factory = sqlite3.Row
             return {
                 "versions": _versions(ledger, newest),
@@ -57,7 +61,7 @@ def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
                 "waiting": _rows(ledger, _WAITING),
                 "uploads": _uploads(ledger, state_dir / "spool"),
             }
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise Failure(ExitCode.NO_INPUT, f"ledger {path}: {error}") from None
 
 
@@ -99,6 +103,37 @@ WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) ORDER B
 """
 
 
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A copy of the ledger as it is now: SQLite makes files beside what it reads, even read-only.
+
+    The log (WAL) is copied last: what is moved from it into the ledger meanwhile is in it still,
+    unless it was begun anew, which changes its header.
+    """
+    log = path.with_name(path.name + "-wal")
+    with TemporaryDirectory(prefix="flockwise-inspect-") as name:
+        copy, copied_log = Path(name) / path.name, Path(name) / log.name
+        for _ in range(_ATTEMPTS):
+            before = _header(log)
+            shutil.copyfile(path, copy)
+            copied_log.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(log, copied_log)
+            if _header(log) == before:
+                break
+        else:
+            raise Failure(ExitCode.FAILURE, f"ledger {path} changes too fast; ask again")
+        yield copy
+
+
+def _header(log: Path) -> bytes | None:
+    try:
+        with log.open("rb") as file:
+            return file.read(_WAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return None
+
+
 def _versions(ledger: sqlite3.Connection, newest: int) -> list[dict[str, Any]]:
     rows = []
     for row in ledger.execute(_VERSIONS, (newest,)):
@@ -119,7 +154,10 @@ def _uploads(ledger: sqlite3.Connection, spool: Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(spool.iterdir()) if spool.is_dir() else ():
         if path.name.count(".") == 2 and path.name not in known:
-            stat = path.stat()
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # refused, or swept away, since the folder was listed
+                continue
             # A file is made in its full size; what has arrived takes room on disk.
             arrived = min(stat.st_size, stat.st_blocks * _BLOCK)
             rows.append({"file": path.name, "arrived_bytes": arrived, "bytes": stat.st_size})

@@ -1,7 +1,8 @@
 """The verdicts on updates: each update is judged once, in the ledger before in a receipt.
 
 A device offers its updates in the order of their sequence numbers, so one number for each outbox,
-the greatest that was judged, tells all that were.
+the greatest that was accepted, tells all that are settled. A refusal settles nothing: if its
+receipt is lost, the offer comes again and is refused again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Judgement:
         self._settled = dict(settled)
 
     def is_settled(self, id: UpdateId) -> bool:
-        """Whether this update was judged before."""
+        """Whether this update was accepted, or came before one that was."""
         return id.sequence <= self._settled.get((id.device, id.outbox), -1)
 
     def repeat(self, id: UpdateId) -> list[CoordinatorEffect]:
@@ -58,7 +59,6 @@ class Judgement:
         self, id: UpdateId, offer: Offer, reason: Reason, detail: str
     ) -> list[CoordinatorEffect]:
         """Enter a refusal and tell the device why."""
-        self._settled[id.device, id.outbox] = id.sequence
         facts = {
             "device": id.device,
             "sequence": id.sequence,

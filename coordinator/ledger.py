@@ -158,6 +158,11 @@ class Ledger:
             for id in ids
         }
 
+    def is_tested(self, version: int) -> bool:
+        """Whether a version has been tested."""
+        query = "SELECT metrics IS NOT NULL FROM versions WHERE version = ?"
+        return bool(self._db.execute(query, (version,)).fetchone()[0])
+
     def newest_version(self) -> int | None:
         """The newest version; None in a new ledger."""
         row = self._db.execute("SELECT max(version) FROM versions").fetchone()
@@ -165,9 +170,10 @@ class Ledger:
         return newest
 
     def settled(self) -> dict[tuple[str, bytes], int]:
-        """For each outbox of each device the greatest sequence number that was judged."""
+        """For each outbox of each device the greatest sequence number that was accepted."""
         rows = self._db.execute(
-            "SELECT device, outbox, max(sequence) FROM updates GROUP BY device, outbox"
+            "SELECT device, outbox, max(sequence) FROM updates WHERE refusal IS NULL "
+            "GROUP BY device, outbox"
         )
         return {(device, outbox): sequence for device, outbox, sequence in rows}
 
@@ -194,13 +200,18 @@ class Ledger:
         refusal: str | None = None,
         detail: str | None = None,
     ) -> None:
+        name = (id.device, id.outbox, id.sequence)
         with transaction(self._db):
+            # An update that was refused may be offered again, if the receipt was lost.
+            self._db.execute(
+                "DELETE FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
+                "AND refusal IS NOT NULL",
+                name,
+            )
             self._db.execute(
                 "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    id.device,
-                    id.outbox,
-                    id.sequence,
+                    *name,
                     offer.base_version,
                     offer.examples,
                     offer.steps,

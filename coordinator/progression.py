@@ -31,7 +31,7 @@ from federation.messages import Header, encode
 class Progression:
     """The current version, and what the next one will be made of."""
 
-    def __init__(self, settings: CoordinatorSettings, memory: Recollection) -> None:
+    def __init__(self, settings: CoordinatorSettings, memory: Recollection, boot: int) -> None:
         self.current: VersionInfo = memory.current
         self.buffer: list[Accepted] = list(memory.buffer)
         self.announced = False
@@ -40,6 +40,8 @@ class Progression:
         self._rule = settings.aggregation
         self._combining = False
         self._evaluating: set[int] = set()
+        self._boot = boot
+        self.test_is_due = not memory.tested and settings.test_set is not None
         self._draw = 0
         self._round_s = inf
         self._first_s = inf
@@ -76,6 +78,7 @@ class Progression:
             plan=self._settings.training,
             max_staleness=self._rule.max_staleness,
             invited=self._rule.fraction,
+            boot=self._boot,
             draw=self._draw,
         )
 
@@ -98,6 +101,9 @@ class Progression:
 
     def go_on(self, online: dict[str, int], linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """Make the next version if it is time."""
+        if self.test_is_due and self.announced:
+            self.test_is_due = False
+            return self._evaluate()
         if self._combining or not self.announced or self.finished:
             return []
         ready = candidates(self.buffer)

@@ -9,16 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from config.settings import CoordinatorSettings
 from coordinator.ledger import Ledger
 from coordinator.replay import History, Replayed
 from coordinator.spool import Spool
-from coordinator.versions import Versions, cut
-from federation.files import replace_file
+from coordinator.versions import Versions, write_model
 from federation.layout import Layout
 from federation.state_directory import in_state_directory
 
@@ -38,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if not (options.state_dir / "ledger.sqlite").is_file():
         raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {options.state_dir}")
+    if options.output is not None and not options.output.parent.is_dir():
+        raise _unwritable(options.output, "its directory does not exist")
     with in_state_directory(options.state_dir) as (directory, stack):
         ledger = stack.enter_context(closing(Ledger(directory.path / "ledger.sqlite")))
         known = ledger.model()
@@ -45,7 +44,14 @@ def main(argv: Sequence[str]) -> int:
             raise Failure(ExitCode.NO_INPUT, f"the ledger in {options.state_dir} is empty")
         chunk_bytes = CoordinatorSettings().transfer.chunk_bytes
         versions = Versions(directory.folder("versions"), chunk_bytes)
-        told = _replay(options, ledger, versions, Spool(directory.folder("spool")), known[2])
+        spool = Spool(directory.folder("spool"))
+        try:
+            told = _replay(options, ledger, versions, spool, known[2])
+        except ValueError as error:  # a rule or an update that is not what was written
+            reason = " ".join(str(error).split())[:300]
+            raise Failure(
+                ExitCode.NO_INPUT, f"the record in {options.state_dir} cannot be replayed: {reason}"
+            ) from error
     if options.json:
         print(json.dumps(told))
     if not options.without and told["identical"] is False:
@@ -75,7 +81,10 @@ def _replay(
     if last is None:
         raise Failure(ExitCode.NO_INPUT, f"version {to} is not made of updates: nothing to replay")
     if options.output is not None:
-        replace_file(options.output, save(cut(last.model, layout)))
+        try:
+            write_model(options.output, last.model, layout)
+        except OSError as error:
+            raise _unwritable(options.output, error.strerror or str(error)) from None
     adopted = _adopt(last, newest, without, ledger, versions, layout) if options.adopt else None
     if adopted is not None and not options.json:
         print(f"adopted as version {adopted}: the coordinator publishes it when it is started")
@@ -102,6 +111,10 @@ def _adopt(
     versions.save(newest + 1, last.model, last.state, layout)
     ledger.adopt(newest + 1, f"version {last.version}{left_out}, replayed")
     return newest + 1
+
+
+def _unwritable(output: Path, reason: str) -> Failure:
+    return Failure(ExitCode.CANNOT_WRITE, f"--output {output} cannot be written: {reason}")
 
 
 def _row(replayed: Replayed) -> dict[str, Any]:

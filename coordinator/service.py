@@ -14,7 +14,7 @@ from os import urandom
 from typing import Any
 
 from config import logs
-from config.failures import ExitCode
+from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import CoordinatorSettings
 from coordinator.combiner import combine, screen
@@ -46,7 +46,7 @@ from coordinator.vocabulary import (
 )
 from coordinator.wandb_sink import WandbSink
 from federation.machine import Publish, Stop
-from federation.messages import Chunk, State, encode
+from federation.messages import Chunk, Header, MessageError, State, encode
 from federation.paho_session import PahoSession
 from federation.session import HIGH_WATER_BYTES, Identity
 from federation.shell import Shell, end_with
@@ -101,8 +101,10 @@ class _Service:
 
     def run(self) -> Stop:
         """Loop until the core or a signal says stop; then say goodbye."""
-        if self._core.progression.finished:
-            version = self._core.progression.current.version
+        progression = self._core.progression
+        version = progression.current.version
+        _require_encodable(progression.header())
+        if progression.finished and not progression.test_is_due:
             return Stop(ExitCode.OK, f"version {version} is the last one; nothing is left to do")
         stop = self._shell.run(
             self._core, self._session, self._settings.link, self._carry_out, self._publish_bulk
@@ -126,9 +128,8 @@ class _Service:
             return Publish(self._topics.coordinator, encode(gone), retain=True)
 
         # With the ledger in it, as a second coordinator must not take the first one's link down.
-        name, ledger = self._settings.federation.name, self._me.ledger.hex()
         return Identity(
-            client_id=f"{name}-coordinator-{ledger}",
+            client_id=f"{self._topics.coordinator}/{self._me.ledger.hex()}",
             filters=self._topics.standing_filters(),
             will=will,
             boot=self._ledger.boots,
@@ -147,6 +148,7 @@ class _Service:
             current=self._versions.info(newest, self._layout),
             settled=self._ledger.settled(),
             buffer=self._ledger.buffer(),
+            tested=newest == 0 or self._ledger.is_tested(newest),
         )
 
     def _carry_out(self, effect: CoordinatorEffect) -> None:
@@ -255,7 +257,9 @@ class _Service:
 
     def _finish_bulk(self) -> None:
         end_s = time.monotonic() + FAREWELL_S
-        while not self._publish_bulk() and time.monotonic() < end_s:
+        while time.monotonic() < end_s:
+            if self._publish_bulk() and self._session.backlog_bytes == 0:
+                return
             time.sleep(0.02)
 
     def _serve(self, order: ServeChunk) -> None:
@@ -264,3 +268,11 @@ class _Service:
         if data is not None and self._session.backlog_bytes < HIGH_WATER_BYTES:
             chunk = Chunk(order.version, order.index, data).encode()
             self._session.publish(Publish(order.topic, chunk, qos=0))
+
+
+def _require_encodable(header: Header) -> None:
+    """Say at the start, not in the middle, that a header is too large to be published."""
+    try:
+        encode(header)
+    except MessageError as error:
+        raise Failure(ExitCode.CONFIG, f"transfer.chunk_bytes: {error}") from None

@@ -54,7 +54,7 @@ class Versions:
         """
         # The optimizer's state first: a checkpoint that is there is never without it.
         replace_file(self._state_path(version), save(state))
-        replace_file(self.checkpoint_path(version), save(cut(vector, layout)))
+        write_model(self.checkpoint_path(version), vector, layout)
         return self._publishable(version, vector, layout)
 
     def load(self, version: int, layout: Layout) -> tuple[Vector, dict[str, Vector]]:
@@ -111,7 +111,12 @@ def _version(path: Path) -> int:
     return int(path.name.partition(".")[0])
 
 
-def cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
+def write_model(path: Path, vector: Vector, layout: Layout) -> None:
+    """Write a model Float32[d] as a checkpoint that anyone can load."""
+    replace_file(path, save(_cut(vector, layout)))
+
+
+def _cut(vector: Vector, layout: Layout) -> dict[str, Vector]:
     """The tensors of a flat model Float32[d] by their names, as views."""
     tensors: dict[str, Vector] = {}
     start = 0

@@ -54,14 +54,16 @@ class Recollection:
     """What the ledger remembers when a coordinator starts.
 
     Attributes:
-        settled: for each outbox of each device the greatest sequence number that was judged.
+        settled: for each outbox of each device the greatest sequence number that was accepted.
         buffer: accepted updates that no version contains yet, in the order of acceptance.
+        tested: whether the current version has been tested.
     """
 
     ledger: bytes
     current: VersionInfo
     settled: dict[tuple[str, bytes], int]
     buffer: tuple[Accepted, ...]
+    tested: bool = True
 
 
 # Events

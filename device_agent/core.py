@@ -165,6 +165,7 @@ class AgentCore:
         hello = Hello(
             incarnation=self._incarnation,
             ledger=known.ledger if known else None,
+            boot=known.boot if known else 0,
             version=known.version if known else 0,
             draw=known.draw if known else 0,
         )

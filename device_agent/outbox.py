@@ -3,18 +3,23 @@
 One SQLite file holds who the device is to the coordinator (a random identity made with the
 outbox), the next sequence number, the offers, and which residual is the current one. Payloads and
 residuals are files that lie there before the transaction that names them, so a crash leaves an
-update whole or not at all; files that nobody names are swept away at the next start.
+update whole or not at all; files that nobody names are swept away at the next start. So is an
+update whose payload is no longer what was offered: nobody could take it in.
 """
 
 from __future__ import annotations
 
+import logging
 from os import urandom
 from pathlib import Path
 
+from config.logs import facts
 from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
 from federation.transfer import manifest_of
+
+log = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -32,6 +37,8 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         """Open the outbox, or make one with a random identity; count this start.
 
+        Updates whose payload is lost or altered are dropped, and the log says which.
+
         Raises:
             Failure: the file is no outbox of this version, or cannot be used.
         """
@@ -45,6 +52,7 @@ class Outbox:
             row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
         self.identity: bytes = row[0]
         self.boots: int = row[1]
+        self._drop_damaged()
         self._sweep()
 
     def close(self) -> None:
@@ -70,14 +78,21 @@ class Outbox:
         return None if name is None else self._folder / name
 
     def next_paths(self) -> tuple[Path, Path]:
-        """Where to write the payload and the residual of the next update."""
-        sequence = self._next_sequence()
-        return self._payload(sequence), self._folder / f"{sequence}.residual"
+        """Where to write the payload and the residual of the next update; nothing lies there.
+
+        What a training left there that was given up is deleted, lest `commit` take it for the
+        next one's.
+        """
+        paths = self._paths(self._next_sequence())
+        for path in paths:
+            if path.exists():
+                path.unlink()
+        return paths
 
     def commit(self, header: Header, outcome: TrainingEnded, chunk_bytes: int) -> Offer:
         """Enter what lies at `next_paths`: payload, residual and sequence number at once."""
         sequence = self._next_sequence()
-        payload, residual = self.next_paths()
+        payload, residual = self._paths(sequence)
         offer = Offer(
             outbox=self.identity,
             sequence=sequence,
@@ -123,9 +138,29 @@ class Outbox:
     def _payload(self, sequence: int) -> Path:
         return self._folder / f"{sequence}.update"
 
+    def _paths(self, sequence: int) -> tuple[Path, Path]:
+        return self._payload(sequence), self._folder / f"{sequence}.residual"
+
     def _next_sequence(self) -> int:
         (sequence,) = self._db.execute("SELECT next_sequence FROM identity").fetchone()
         return int(sequence)
+
+    def _drop_damaged(self) -> None:
+        """Forget updates whose payload does not have the digests that were offered."""
+        damaged = [offer.sequence for offer in self.offers() if not self._is_whole(offer)]
+        if not damaged:
+            return
+        for sequence in damaged:
+            self.forget(sequence)
+        named = ",".join(map(str, damaged))
+        log.error("updates dropped, their files are lost or altered", extra=facts(sequences=named))
+
+    def _is_whole(self, offer: Offer) -> bool:
+        try:
+            payload = self._payload(offer.sequence).read_bytes()
+        except FileNotFoundError:
+            return False
+        return manifest_of(payload, offer.payload.chunk_bytes) == offer.payload
 
     def _sweep(self) -> None:
         """Delete files of updates that were never committed, or are judged."""

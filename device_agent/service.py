@@ -36,7 +36,7 @@ from device_agent.vocabulary import (
 from federation.machine import Publish, Stop, Tick
 from federation.messages import Chunk, Offer, State, encode
 from federation.paho_session import PahoSession
-from federation.session import Identity
+from federation.session import HIGH_WATER_BYTES, Identity
 from federation.shell import Shell, end_with
 from federation.state_directory import StateDirectory, in_state_directory
 from federation.topics import Topics
@@ -111,7 +111,8 @@ class _Service:
             return self._gone(incarnation)
 
         return Identity(
-            client_id=f"{self._settings.federation.name}-{self._settings.device}",
+            # The topic of the presence: no two devices on a broker share it.
+            client_id=self._topics.device(self._me.device),
             filters=self._topics.standing_filters(self._settings.device),
             will=will,
             boot=self._outbox.boots,
@@ -165,6 +166,8 @@ class _Service:
         self._shell.put(Committed(offer))
 
     def _send(self, order: SendChunk) -> None:
+        if self._session.backlog_bytes >= HIGH_WATER_BYTES:
+            return  # it is asked for again once the link has carried what it has
         offer = self._offers[order.sequence]
         data = self._outbox.chunk(offer, order.index)
         chunk = Chunk(order.sequence, order.index, data).encode()

@@ -1,7 +1,8 @@
 """The version that a device fetches: one file, and what it holds is told by its digests.
 
 Its header lies beside it, so that an agent that starts without a link can train on what it has;
-and so does the training under way, which is about this version and goes with it.
+and so does the training under way. It outlives the version: what is saved there says what it is
+about, so one that is about another version counts as none and is overwritten.
 """
 
 from __future__ import annotations

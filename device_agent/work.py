@@ -76,11 +76,7 @@ class Work:
     def announced(self, header: Header) -> list[AgentEffect] | None:
         """A header came; None if it tells nothing new."""
         known = self.newest
-        if (
-            known is not None
-            and header.ledger == known.ledger
-            and (header.version, header.draw) <= (known.version, known.draw)
-        ):
+        if known is not None and header.ledger == known.ledger and header.age <= known.age:
             return None
         self.newest = header
         self._failures = 0
@@ -99,11 +95,7 @@ class Work:
 
     def prepared(self, event: Prepared) -> None:
         """The store is ready: fetch what it lacks."""
-        if (
-            self.phase is Phase.FETCHING
-            and self.current
-            and _key(event.header) == _key(self.current)
-        ):
+        if self.phase is Phase.FETCHING and self.current and _same(event.header, self.current):
             self._fetch = Fetch(
                 self.current, event.held, self._topics, self._device, self._transfer
             )
@@ -147,6 +139,7 @@ class Work:
         header = self.newest
         if header is None or at.now_s < self._retry_s:
             return []
+        self._retry_s = -inf
         if self._done == _key(header) or self._declined is header:
             return []
         if header.task != self._task:
@@ -158,7 +151,6 @@ class Work:
             return [Log(Level.INFO, "not invited", {"version": header.version})]
         self.phase = Phase.FETCHING
         self.current = header
-        self._retry_s = -inf
         return [Prepare(header)]
 
     def _fetch_on(self, fetch: Fetch, linked: bool, at: Moment) -> list[AgentEffect]:
@@ -171,7 +163,7 @@ class Work:
         if not linked:
             return []
         assert self.newest is not None
-        if fetch.requests > VAIN_REQUESTS and _key(self.newest) != _key(header):
+        if fetch.requests > VAIN_REQUESTS and not _same(self.newest, header):
             told = Log(Level.INFO, "version given up", {"version": header.version})
             effects = [*fetch.close(), told]
             self._rest()
@@ -202,6 +194,10 @@ class Work:
 
 def _key(header: Header) -> VersionKey:
     return header.ledger, header.version
+
+
+def _same(one: Header, other: Header) -> bool:
+    return one.ledger == other.ledger and one.age == other.age
 
 
 def _is_for(version: int, header: Header | None) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -140,4 +140,3 @@ CODECS: dict[str, Codec] = {
     "float32": Codec(_float32_size, _float32_encode, _float32_decode, lossy=False),
     "int8": Codec(_int8_size, _int8_encode, _int8_decode, lossy=True),
 }
-CodecName = Literal["float32", "int8"]

@@ -6,7 +6,6 @@ layout is float32: integer buffers are never averaged, so they never travel.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -44,12 +43,6 @@ class Layout:
     def size(self) -> int:
         """d: the number of float32 elements of the flat vector."""
         return sum(tensor.size for tensor in self.tensors)
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes that are equal exactly when two layouts are."""
-        text = "\n".join(f"{t.name} {'x'.join(map(str, t.shape))}" for t in self.tensors)
-        return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
     def to_wire(self) -> list[list[Any]]:
         """The layout as plain lists: `[[name, [extent, ...]], ...]`."""

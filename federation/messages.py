@@ -138,7 +138,11 @@ class DevicePresence(_Message):
 
 
 class Header(_Message):
-    """The current version: where its chunks lie, what it is, and what to do with it."""
+    """The current version: where its chunks lie, what it is, and what to do with it.
+
+    `boot` counts the coordinator's starts and `draw` its invitations to this version: what a later
+    start says is news, even of the same version.
+    """
 
     kind: Literal["header"] = "header"
     ledger: Identity
@@ -151,6 +155,7 @@ class Header(_Message):
     plan: TrainingPlan
     max_staleness: Count
     invited: Annotated[float, Field(gt=0, le=1)]
+    boot: Count = 0
     draw: Count = 0
 
     @model_validator(mode="after")
@@ -161,9 +166,14 @@ class Header(_Message):
             raise ValueError(str(error)) from error
         return self
 
+    @property
+    def age(self) -> tuple[int, int, int]:
+        """What makes one header of a ledger later than another: boot, version, draw."""
+        return self.boot, self.version, self.draw
+
 
 class Hello(_Message):
-    """A device tells which version it knows, and hears the header if that is another.
+    """A device tells which header it knows, and hears the current one if that is another.
 
     It says so when the broker handed no header over, and after a long silence; it also stands in
     for a presence that was lost.
@@ -172,6 +182,7 @@ class Hello(_Message):
     kind: Literal["hello"] = "hello"
     incarnation: Count
     ledger: Identity | None = None
+    boot: Count = 0
     version: Count = 0
     draw: Count = 0
 

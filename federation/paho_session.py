@@ -29,7 +29,7 @@ from federation.tls import tls_context
 CONNECT_TIMEOUT_S = 10.0
 LOOP_S = 1.0
 MAX_IN_FLIGHT = 100
-MAX_QUEUED = 5000
+MAX_QUEUED = 60_000
 STABLE_S = 5.0
 
 

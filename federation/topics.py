@@ -1,8 +1,8 @@
 """Every topic of Flockwise is built, parsed and allowed here, and nowhere else.
 
 All topics of a federation lie under `<prefix>/<name>`; ids are `[a-z0-9-]`. The table `RIGHTS`
-says who may write and who may read each kind of topic: subscriptions and the rights on every
-broker are made from it.
+says who may write and who may read each kind of topic. Subscriptions are made from it; no broker
+is told of it yet, so whoever reaches one may read and write all topics.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 What is saved is enough to go on as if nothing had happened: the bytes that come of it are the same.
 The file is an `.npz` without pickle, replaced atomically. One that is damaged, or about another
-training, counts as none.
+training, counts as none. It only assists: a disk that is full does not end the training.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.files import write_file
+
+log = logging.getLogger(__name__)
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -43,6 +46,7 @@ class Checkpoint:
         self._path = path
         self._every_s = every_s
         self._about = np.frombuffer(about.encode(), dtype=np.uint8)
+        self._warned = False
         self._began_s = self._saved_s = time.monotonic()
         self._found = self._read()
         spent = self._found.pop(_SPENT, None) if self._found else None
@@ -53,16 +57,23 @@ class Checkpoint:
         return self._found
 
     def offer(self, make: Callable[[], Arrays]) -> None:
-        """Save what `make` gives, if it is time."""
+        """Save what `make` gives, if it is time; a disk that cannot take it is told of once."""
         if self._path is None or (now_s := time.monotonic()) - self._saved_s < self._every_s:
             return
         spent_s = np.float64(self.spent_s + now_s - self._began_s)
-        arrays: Arrays = {**make(), _ABOUT: self._about, _SPENT: np.asarray(spent_s)}
+        arrays: dict[str, Any] = {**make(), _ABOUT: self._about, _SPENT: np.asarray(spent_s)}
 
         def write(stream: BinaryIO) -> None:
-            np.savez(stream, allow_pickle=False, **arrays)
+            np.savez(stream, **arrays)
 
-        write_file(self._path, write)
+        try:
+            write_file(self._path, write)
+        except OSError as error:
+            if not self._warned:
+                log.warning(
+                    "the training goes on unsaved: %s: %s", self._path, error.strerror or error
+                )
+            self._warned = True
         # From the end of the write, so that a slow disk is not written to all the time.
         self._saved_s = time.monotonic()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from broker import mosquitto, start
+from broker import mosquitto, run, start
 from broker.address import Address, accepts_connect, listening_address
 from broker.start import Choice, RunningBroker, choose
 from config.failures import ExitCode, Failure
@@ -349,3 +350,26 @@ def test_something_that_is_not_a_broker_accepts_no_connect() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = Address("127.0.0.1", other.getsockname()[1])
         assert not accepts_connect(address, timeout_s=0.1)
+
+
+def test_an_embedded_broker_that_does_not_shut_down_in_time_ends_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embedded = pytest.importorskip("broker.embedded")
+
+    async def hang(broker: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(embedded, "_SHUTDOWN_S", 0.01)
+    monkeypatch.setattr(embedded.MendedBroker, "shutdown", hang)
+    address = Address("127.0.0.1", free_port())
+    ended_by = asyncio.run(embedded.serve(address, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert ended_by is signal.SIGTERM
+
+
+def test_the_form_of_the_log_is_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(run.logs, "configure", lambda *words: asked.append(words))
+    monkeypatch.setattr(run, "_run_embedded", lambda settings: None)
+    run.main(["--kind", "embedded", "--log-format", "json", "--log-level", "error"])
+    assert asked == [("broker", "error", "json")]

@@ -266,7 +266,7 @@ def test_hello_of_a_device_that_knows_another_version_is_answered_with_the_heade
 
 
 def test_hello_of_a_device_that_knows_the_version_is_answered_with_a_sign_of_life() -> None:
-    hello = Hello(incarnation=1, ledger=LEDGER, version=5)
+    hello = Hello(incarnation=1, ledger=LEDGER, boot=2, version=5)
     assert told(Bench().begin().up(hello), TOPICS.down("one")) == [a_coordinator(MINE + 1)]
 
 
@@ -347,15 +347,22 @@ def test_an_upload_that_fails_its_screening_is_refused() -> None:
     assert bench.core.progression.buffer == []
 
 
-def test_an_offer_of_an_update_that_was_judged_is_answered_known() -> None:
+def test_an_offer_of_an_update_that_was_accepted_is_answered_known() -> None:
     bench = Bench().begin()
     bench.deliver(0)
-    bench.up(offer(sequence=1, base_version=0))
-    known = [
-        told(bench.up(offer(sequence=n)), TOPICS.down("one"))[0].verdict  # type: ignore[union-attr]
-        for n in (0, 1)
-    ]
-    assert known == [Verdict.KNOWN, Verdict.KNOWN]
+    (receipt,) = told(bench.up(offer(sequence=0)), TOPICS.down("one"))
+    assert isinstance(receipt, Receipt)
+    assert receipt.verdict is Verdict.KNOWN
+
+
+def test_a_refused_offer_that_comes_again_is_refused_again_and_settles_nothing_else() -> None:
+    bench = Bench().begin()
+    foreign = offer(sequence=2**40, base_version=0)
+    for _ in range(2):
+        (receipt,) = told(bench.up(foreign), TOPICS.down("one"))
+        assert isinstance(receipt, Receipt)
+        assert (receipt.verdict, receipt.reason) == (Verdict.REFUSED, Reason.STALE)
+    bench.deliver(0)
 
 
 def test_what_was_judged_before_a_restart_is_known_after_it() -> None:

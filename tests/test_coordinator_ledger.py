@@ -107,10 +107,19 @@ def test_accepted_updates_wait_in_order_until_a_version_contains_them(ledger: Le
     assert ledger.newest_version() == 1
 
 
-def test_refused_updates_are_settled_and_never_wait(ledger: Ledger) -> None:
+def test_refused_updates_never_wait_and_settle_nothing(ledger: Ledger) -> None:
     ledger.refuse(an_id("a", 3), an_offer(), Reason.STALE, "too old")
     assert ledger.buffer() == ()
+    assert ledger.settled() == {}
+
+
+def test_an_update_that_was_refused_may_be_judged_again(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.refuse(an_id("a", 3), an_offer(), Reason.STALE, "too old")
+    ledger.enter(an_id("a", 3), an_offer(), 1.0)
     assert ledger.settled() == {("a", OUTBOX): 3}
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.enter(an_id("a", 3), an_offer(), 1.0)
 
 
 def test_settled_is_the_greatest_sequence_of_each_outbox_of_each_device(ledger: Ledger) -> None:
@@ -118,7 +127,7 @@ def test_settled_is_the_greatest_sequence_of_each_outbox_of_each_device(ledger: 
     ledger.refuse(an_id("a", 1), an_offer(), Reason.STALE, "")
     ledger.enter(an_id("a", 0, b"outbox-2"), an_offer(), 1.0)
     ledger.enter(an_id("b", 7), an_offer(), 1.0)
-    assert ledger.settled() == {("a", OUTBOX): 1, ("a", b"outbox-2"): 0, ("b", OUTBOX): 7}
+    assert ledger.settled() == {("a", OUTBOX): 0, ("a", b"outbox-2"): 0, ("b", OUTBOX): 7}
 
 
 def test_each_update_keeps_its_codec(ledger: Ledger) -> None:

@@ -30,7 +30,7 @@ def progression(
 ) -> Progression:
     rule = {"buffer_size": 2, "deadline_s": 30, **(aggregation or {})}
     settings = CoordinatorSettings(task="task", aggregation=rule, **fields)
-    return Progression(settings, Recollection(LEDGER, a_version(0), {}, buffer))
+    return Progression(settings, Recollection(LEDGER, a_version(0), {}, buffer), boot=2)
 
 
 def make(made: Progression, version: int, now_s: float = 0.0, linked: bool = True) -> Any:

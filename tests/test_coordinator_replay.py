@@ -211,3 +211,83 @@ def test_inspection_tells_versions_devices_refusals_and_uploads_while_the_ledger
     text = inspection.as_text(found)
     assert "accuracy=0.5" in text
     assert "missed 9" in text
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_inspection_leaves_the_directory_as_it_was(past: Past, running: bool) -> None:
+    past.version(a=vector(2, 0))
+    if not running:
+        past.close()
+    before = tree(past.folder)
+    assert any(name.endswith("-wal") for name in before) == running
+    assert [row["version"] for row in inspection.inspect(past.folder, 10)["versions"]] == [1, 0]
+    assert tree(past.folder) == before
+
+
+@pytest.mark.parametrize("name", ["why?mode=rwc", "a#b", "100%41", "a b"])
+def test_inspection_finds_the_ledger_whatever_its_directory_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    past = Past(tmp_path / name, Aggregation())
+    past.version(a=vector(2, 0))
+    past.close()
+    assert len(inspection.inspect(past.folder, 10)["versions"]) == 2
+
+
+def test_inspection_copies_again_when_the_log_was_begun_anew_meanwhile(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past.version(a=vector(2, 0))
+    copy, copied = inspection.shutil.copyfile, []
+
+    def copy_and_disturb(source: Path, target: Path) -> None:
+        copy(source, target)
+        copied.append(source.name)
+        if len(copied) == 1:
+            past.ledger._db.execute("PRAGMA wal_checkpoint(RESTART)")
+            past.version(a=vector(0, 4))
+
+    monkeypatch.setattr(inspection.shutil, "copyfile", copy_and_disturb)
+    found = inspection.inspect(past.folder, 10)
+    assert [row["version"] for row in found["versions"]] == [2, 1, 0]
+    assert copied == ["ledger.sqlite", "ledger.sqlite-wal"] * 2
+
+
+def test_an_upload_that_ends_while_inspection_looks_is_left_out(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for device in ("a", "b"):
+        past.spool.open(an_id(device), an_offer().payload)
+    gone, look = past.spool.path(an_id("a")), Path.stat
+
+    def stat(path: Path, **options: Any) -> Any:
+        if path == gone:
+            gone.unlink()
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    (upload,) = inspection.inspect(past.folder, 10)["uploads"]
+    assert upload["file"] == past.spool.path(an_id("b")).name
+
+
+@pytest.mark.parametrize("output", ["nowhere/clean.safetensors", "."])
+def test_an_output_that_cannot_be_written_is_one_clear_line(
+    past: Past, tmp_path: Path, output: str
+) -> None:
+    past.version(a=vector(2, 0))
+    with pytest.raises(Failure, match=r"--output .* cannot be written: ") as told:
+        command(past, "--output", f"{tmp_path}/{output}")
+    assert told.value.code == ExitCode.CANNOT_WRITE
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_replay_of_an_update_that_was_cut_short_is_one_clear_line(past: Past, size: int) -> None:
+    past.version(a=vector(2, 0))
+    past.spool.path(an_id("a")).write_bytes(bytes(size))
+    with pytest.raises(Failure, match="cannot be replayed") as told:
+        command(past)
+    assert told.value.code == ExitCode.NO_INPUT

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,51 @@ def test_files_that_nobody_names_are_swept_away(tmp_path: Path) -> None:
     (tmp_path / "README").touch()
     Outbox(tmp_path).close()
     assert files(tmp_path) == ["0.residual", "0.update", "README"]
+
+
+# What was given up, lost or altered
+
+
+def test_a_residual_of_a_training_that_was_given_up_is_not_the_next_one_s(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    _, abandoned = outbox.next_paths()
+    abandoned.write_bytes(b"stale")
+    commit(outbox, None)
+    assert outbox.residual() is None
+    assert files(tmp_path) == ["0.update"]
+
+
+def flip_a_bit(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:1500] + bytes([data[1500] ^ 4]) + data[1501:])
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, Path.unlink])
+def test_an_update_that_is_lost_or_altered_is_dropped_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    caplog.set_level("ERROR", "device_agent.outbox")
+    before = Outbox(tmp_path)
+    commit(before)
+    kept = commit(before)
+    commit(before)
+    before.close()
+    for sequence in (0, 2):
+        damage(tmp_path / f"{sequence}.update")
+    after = Outbox(tmp_path)
+    assert after.offers() == (kept,)
+    assert files(tmp_path) == ["1.update", "2.residual"]
+    assert commit(after).sequence == 3, "a number is never used again"
+    after.close()
+    Outbox(tmp_path).close()
+    (record,) = caplog.records
+    assert (record.levelname, record.name) == ("ERROR", "device_agent.outbox")
+    assert record.__dict__["facts"] == {"sequences": "0,2"}
 
 
 # What is no outbox

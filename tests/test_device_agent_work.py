@@ -285,3 +285,21 @@ def test_training_goes_to_the_version_that_was_fetched_whatever_came_since() -> 
         piece = PAYLOAD[1024 * index : 1024 * (index + 1)]
         one.chunk(Chunk(0, index, piece), index, at())
     assert Train(header(0)) in one.go_on(True, True, at())
+
+
+def test_a_version_that_is_declined_after_a_failure_asks_for_no_more_time() -> None:
+    one = training()
+    one.failed(TrainingFailed(0, "no luck"), at())
+    one.announced(header(1, task="another"))
+    late = at(10 * RETRY_TRAINING_S)
+    assert texts(one.go_on(True, True, late)) == ["version is of another task"]
+    assert one.due_s(linked=True) == inf, "else the agent would tick without pause"
+
+
+def test_what_a_later_start_of_the_coordinator_says_of_the_same_version_is_news() -> None:
+    one = work()
+    one.announced(header(3, boot=1))
+    assert one.announced(header(3, boot=1)) is None
+    assert texts(one.announced(header(3, boot=2))) == ["version announced"]
+    assert texts(one.announced(header(2, boot=3))) == ["version announced"], "from a backup"
+    assert one.announced(header(4, boot=2)) is None, "what an earlier start said comes late"

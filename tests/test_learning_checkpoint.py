@@ -110,3 +110,28 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, evil=np.asarray([{"a": 1}], dtype=object))
     assert Checkpoint(path).resume() is None
+
+
+def test_a_full_disk_is_told_of_once_and_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "learning.checkpoint")
+    path = tmp_path / "training"
+    checkpoint = Checkpoint(path, every_s=0)
+    for _ in range(3):
+        path.with_name("training.part").symlink_to("/dev/full")
+        checkpoint.offer(lambda: {"n": np.arange(100_000)})
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "No space left" in record.getMessage()
+    assert not path.exists()
+    checkpoint.offer(lambda: {"n": np.asarray(1)})
+    assert Checkpoint(path).resume() is not None, "there is room again"
+
+
+def test_only_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "training"
+    Checkpoint(path, 0).offer(lambda: {"n": np.asarray(1)})
+    found = Checkpoint(path).resume()
+    assert found is not None
+    assert set(found) == {"n"}

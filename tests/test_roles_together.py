@@ -189,3 +189,18 @@ def test_an_agent_that_is_killed_in_a_training_goes_on_with_it(
             done = [line["done"] for line in second.told("progress") if line["phase"] == "training"]
             assert done[0] > 0.02, "it did not begin at the beginning"
             coordinator.wait_for("update accepted")
+
+
+def test_one_name_under_two_prefixes_is_two_federations(
+    any_broker: RunningBroker, tmp_path: Path
+) -> None:
+    chunk = a_chunk(tmp_path / "chunk.npz")
+    here, there = {"federation": {"prefix": "here"}}, {"federation": {"prefix": "there"}}
+    with (
+        an_agent(any_broker, tmp_path / "a", chunk, "same", **here) as one,
+        an_agent(any_broker, tmp_path / "b", chunk, "same", **there) as two,
+    ):
+        one.wait_for("link up")
+        two.wait_for("link up")
+        assert one.stop() == two.stop() == ExitCode.OK
+        assert not [*one.told("link down"), *two.told("link down")]
