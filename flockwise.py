@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,18 +36,25 @@ COMMANDS: dict[str, Command] = {
 }
 
 _INTERRUPTED = 130  # as shells report SIGINT
+_PIPE_CLOSED = 141  # as shells report SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code of the process; failures are told on stderr."""
     try:
-        return run(sys.argv[1:] if argv is None else argv)
+        code = run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
     except Failure as failure:
         for line in failure.message.splitlines() or [""]:
             print(f"flockwise: {line}", file=sys.stderr)
         return failure.code
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has seen enough; Python would complain once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
 
 
 def run(argv: Sequence[str]) -> int:

@@ -90,7 +90,11 @@ class CoordinatorSettings(Settings):
     test_set: Location | None = Field(
         default=None, description="chunk whose held-out part each version is tested on"
     )
-    evaluate_every: int = Field(default=1, ge=1, description="test each version of this many")
+    evaluate_every: int = Field(
+        default=1,
+        ge=1,
+        description="test each version of this many; what comes during a test is passed over",
+    )
     versions: int | None = Field(
         default=None, ge=1, description="end after this many versions (none: go on for ever)"
     )

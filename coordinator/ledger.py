@@ -163,6 +163,10 @@ class Ledger:
         query = "SELECT metrics IS NOT NULL FROM versions WHERE version = ?"
         return bool(self._db.execute(query, (version,)).fetchone()[0])
 
+    def devices(self) -> frozenset[str]:
+        """The devices that an update of was ever judged."""
+        return frozenset(d for (d,) in self._db.execute("SELECT DISTINCT device FROM updates"))
+
     def newest_version(self) -> int | None:
         """The newest version; None in a new ledger."""
         row = self._db.execute("SELECT max(version) FROM versions").fetchone()

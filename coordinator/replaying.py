@@ -68,6 +68,10 @@ def _replay(
     if not 0 <= to <= newest:
         raise Failure(ExitCode.USAGE, f"--to {to}: the ledger has versions 0 to {newest}")
     without = frozenset(options.without)
+    if strangers := without - ledger.devices():
+        raise Failure(
+            ExitCode.USAGE, f"--without: the ledger knows no device {', '.join(sorted(strangers))}"
+        )
     history = History(ledger, versions, spool, layout)
     start = history.oldest_start(to)
     rows: list[dict[str, Any]] = []
@@ -79,7 +83,10 @@ def _replay(
         if not options.json:
             print(_line(last))
     if last is None:
-        raise Failure(ExitCode.NO_INPUT, f"version {to} is not made of updates: nothing to replay")
+        raise Failure(
+            ExitCode.NO_INPUT,
+            f"version {to} is not made of updates: nothing to replay; name another one by --to",
+        )
     if options.output is not None:
         try:
             write_model(options.output, last.model, layout)

@@ -45,7 +45,7 @@ from coordinator.vocabulary import (
     WriteChunk,
 )
 from coordinator.wandb_sink import WandbSink
-from federation.machine import Publish, Stop
+from federation.machine import Level, Log, Publish, Stop
 from federation.messages import Chunk, Header, MessageError, State, encode
 from federation.paho_session import PahoSession
 from federation.session import HIGH_WATER_BYTES, Identity
@@ -69,6 +69,8 @@ def run(settings: CoordinatorSettings) -> Stop:
     Raises:
         Failure: another coordinator is there, or a file or the broker cannot be had.
     """
+    if settings.test_set is not None and not settings.test_set.is_file():
+        raise Failure(ExitCode.NO_INPUT, f"test_set {settings.test_set} is not a file")
     with in_state_directory(settings.state_dir) as (directory, closing):
         stop = _Service(settings, directory, closing).run()
     return end_with(stop)
@@ -105,7 +107,9 @@ class _Service:
         version = progression.current.version
         _require_encodable(progression.header())
         if progression.finished and not progression.test_is_due:
-            return Stop(ExitCode.OK, f"version {version} is the last one; nothing is left to do")
+            text = f"version {version} is the last one; nothing is left to do"
+            self._shell.tell(Log(Level.INFO, text))
+            return Stop(ExitCode.OK, text)
         stop = self._shell.run(
             self._core, self._session, self._settings.link, self._carry_out, self._publish_bulk
         )

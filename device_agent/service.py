@@ -55,7 +55,7 @@ def run(settings: AgentSettings) -> Stop:
     Raises:
         Failure: another agent is this device, or a file or the broker cannot be had.
     """
-    if not settings.chunk.is_file():
+    if not settings.chunk.exists():
         raise Failure(
             ExitCode.NO_INPUT,
             f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     console = Console(stderr=settings.print_json, highlight=False)
     run = make_run_directory(settings.run_dir, datetime.now())
     again = f"to run it again: flockwise demo --config {run.settings} --run-dir NEW"
-    write_settings(run.settings, settings, again)
+    write_settings(run.settings, recipes.resolved(settings), again)
     data = _prepare(settings, run, console)
     with interruptible() as asked, LocalFederation(settings, run, data) as federation:
         broker = federation.broker

@@ -15,7 +15,14 @@ from pydantic import ValidationError
 
 from config.failures import ExitCode, Failure
 from config.presets import preset
-from config.settings import Aggregation, DemoSettings, Strategy, TrainingPlan
+from config.settings import (
+    Aggregation,
+    DemoAggregation,
+    DemoSettings,
+    DemoTraining,
+    Strategy,
+    TrainingPlan,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,20 @@ def versions(settings: DemoSettings) -> int:
         return settings.versions
     each = updates_per_version(aggregation(settings), settings.devices)
     return ceil(RECIPES[settings.strategy].passes * settings.devices / each)
+
+
+def resolved(settings: DemoSettings) -> DemoSettings:
+    """The same run with nothing left to a recipe, and no file of it named: to run it again."""
+    plan, rule = training_plan(settings), aggregation(settings)
+    return settings.model_copy(
+        update={
+            "training": DemoTraining.model_validate(plan.model_dump()),
+            "aggregation": DemoAggregation.model_validate(rule.model_dump()),
+            "versions": versions(settings),
+            "summary": None,
+            "run_dir": None,
+        }
+    )
 
 
 def evaluate_every(settings: DemoSettings) -> int:

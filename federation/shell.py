@@ -20,7 +20,17 @@ from typing import Any, Protocol
 from config.failures import ExitCode, Failure
 from config.logs import facts
 from config.settings import Link
-from federation.machine import Linked, Log, Moment, Publish, Stop, Subscribe, Tick, Unsubscribe
+from federation.machine import (
+    Level,
+    Linked,
+    Log,
+    Moment,
+    Publish,
+    Stop,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
 from federation.session import Drained, Session
 
 LONGEST_WAIT_S = 3600.0
@@ -93,7 +103,7 @@ class Shell:
                 case None:
                     continue
                 case Stop():
-                    return item
+                    return self._ended(item)
                 case Drained():
                     when_drained()
                     continue
@@ -109,9 +119,15 @@ class Shell:
                     case Log():
                         self.tell(effect)
                     case Stop():
-                        return effect
+                        return self._ended(effect)
                     case _:
                         carry_out(effect)
+
+    def _ended(self, stop: Stop) -> Stop:
+        # What is not as it should be is told as a failure, by whoever raises it.
+        if stop.exit_code == ExitCode.OK:
+            self.tell(Log(Level.INFO, stop.text))
+        return stop
 
     def tell(self, line: Log) -> None:
         """Write a line to the log."""

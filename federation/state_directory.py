@@ -66,6 +66,8 @@ def in_state_directory(path: Path) -> Iterator[tuple[StateDirectory, ExitStack]]
         closing.callback(directory.close)
         try:
             yield directory, closing
+        except BrokenPipeError:
+            raise  # whoever read our output is gone: no fault of the directory
         except (OSError, sqlite3.Error) as error:
             raise Failure(ExitCode.CANNOT_WRITE, f"the state in {path} failed: {error}") from error
 

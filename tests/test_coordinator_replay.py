@@ -291,3 +291,10 @@ def test_a_replay_of_an_update_that_was_cut_short_is_one_clear_line(past: Past, 
     with pytest.raises(Failure, match="cannot be replayed") as told:
         command(past)
     assert told.value.code == ExitCode.NO_INPUT
+
+
+def test_a_device_that_the_ledger_does_not_know_is_a_slip_of_the_pen(past: Past) -> None:
+    past.version(a=vector(2, 0))
+    with pytest.raises(Failure, match="the ledger knows no device zz"):
+        command(past, "--without", "zz", "--adopt")
+    assert past.ledger.newest_version() == 1

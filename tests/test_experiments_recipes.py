@@ -118,3 +118,14 @@ def test_settings_that_cannot_be_written_are_a_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="cannot write"):
         write_settings(tmp_path / "file" / "x.toml", CoordinatorSettings(), "x")
+
+
+def test_a_run_can_be_made_again_from_the_settings_that_it_wrote(tmp_path: Path) -> None:
+    first = DemoSettings(devices=3, training={"batch_size": 7}, summary=tmp_path / "s.json")
+    file = tmp_path / "demo.toml"
+    write_settings(file, recipes.resolved(first), "a heading")
+    again = load(DemoSettings, ["--config", str(file)], prog="demo", environ={})
+    assert recipes.training_plan(again) == recipes.training_plan(first)
+    assert recipes.aggregation(again) == recipes.aggregation(first)
+    assert recipes.versions(again) == recipes.versions(first)
+    assert again.summary is None, "the first run's summary is not written over"

@@ -204,3 +204,10 @@ def test_one_name_under_two_prefixes_is_two_federations(
         two.wait_for("link up")
         assert one.stop() == two.stop() == ExitCode.OK
         assert not [*one.told("link down"), *two.told("link down")]
+
+
+def test_a_test_set_that_is_not_there_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    done = command("coordinator", "run", "--test-set", "none.npz", "--state-dir", state)
+    assert done.returncode == ExitCode.NO_INPUT
+    assert done.stderr.splitlines() == ["flockwise: test_set none.npz is not a file"]
