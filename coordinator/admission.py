@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coordinator.vocabulary import VersionInfo
-from federation.compression import CodecError, encoded_size
 from federation.messages import Offer, Reason
+from federation.sizes import CodecError, encoded_size
 
 
 def objection(

@@ -15,9 +15,10 @@ from coordinator.aggregation import reanchored, step, weighted_mean
 from coordinator.spool import Spool
 from coordinator.versions import Versions
 from coordinator.vocabulary import Combine, Contribution, Screened, UpdateId, VersionInfo
-from federation.compression import CodecError, Vector, decode
+from federation.compression import Vector, decode
 from federation.layout import Layout
 from federation.messages import Offer, Reason
+from federation.sizes import CodecError
 
 # With it the sums and squares of combining stay within float32, whatever the rule.
 LARGEST_NORM = 1e15

@@ -25,6 +25,8 @@ from federation.transfer import Intake, Window
 
 MAX_UPLOADS = 256
 IDLE_S = 600.0
+MAKE_ROOM_S = 30.0
+ASK_AGAIN_S = 1.0
 PACE_S = 5.0
 
 
@@ -69,11 +71,16 @@ class Uploads:
             upload.last_s = at.now_s
             if upload.intake is None:
                 return []
-            upload.intake.forget_asked()
+            # On a slow link the offer may have left before chunks that are under way. A device
+            # that is asked too early sends nothing twice; a lost chunk waits no longer than this.
+            older_s = max(ASK_AGAIN_S, upload.intake.delay_s)
+            upload.intake.forget_asked(at.now_s, older_s)
             return self._go_on(upload, upload.intake, at)
         effects: list[CoordinatorEffect] = []
         if upload is not None:
             effects += self.drop(id.device)
+        if len(self._uploads) >= MAX_UPLOADS:
+            self._make_room(at)
         if len(self._uploads) >= MAX_UPLOADS:
             pace = Pace(
                 outbox=id.outbox,
@@ -125,6 +132,13 @@ class Uploads:
         for device, upload in list(self._uploads.items()):
             if at.now_s - upload.last_s >= IDLE_S and not upload.screening:
                 del self._uploads[device]
+
+    def _make_room(self, at: Moment) -> None:
+        """Forget the longest idle upload, if it is idle at all; the spool keeps what has come."""
+        waiting = (u for u in self._uploads.values() if not u.screening)
+        idlest = min(waiting, key=lambda u: u.last_s, default=None)
+        if idlest is not None and at.now_s - idlest.last_s > MAKE_ROOM_S:
+            del self._uploads[idlest.id.device]
 
     def _go_on(self, upload: Upload, intake: Intake, at: Moment) -> list[CoordinatorEffect]:
         if intake.complete:

@@ -3,6 +3,8 @@
 The oldest update is offered first and alone, so that a slow link carries one at a time. After any
 reconnect, and after any silence, it is offered again. That one rule is the whole recovery: what a
 `Want` names is sent, what a `Receipt` names is forgotten, and `Pace` puts the next offer off.
+On a slow link silence is longer, by how long the coordinator's answers take; and a chunk is sent
+once between two offers, for what is wanted twice in that time is still under way.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from federation.messages import Offer, Pace, Receipt, Verdict, Want, encode
 
 LONGEST_SILENCE_S = 60.0
 SPREAD_S = 1.0
+FEW = 3.0
+TOO_MANY = 4
 
 
 class Delivery:
@@ -28,6 +32,9 @@ class Delivery:
         self._attempts = 0
         self.open = False
         self._due_s = inf
+        self._answer_s = 0.0
+        self._waiting_s = inf  # since when an answer is waited for
+        self._sent: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -46,6 +53,7 @@ class Delivery:
     def resume(self, at: Moment) -> None:
         """The coordinator can be reached (again); offers are spread over a moment."""
         self.open = True
+        self._answer_s = 0.0
         self._begin(at.now_s + at.chance * SPREAD_S)
 
     def pause(self) -> None:
@@ -56,9 +64,10 @@ class Delivery:
         """Offer the oldest update if it is time."""
         if at.now_s < self.due_s:
             return []
-        wait_s = min(LONGEST_SILENCE_S, self._silence_s * 2.0**self._attempts)
-        self._due_s = at.now_s + wait_s * (0.75 + 0.5 * at.chance)
+        self._wait(at)
+        self._waiting_s = min(self._waiting_s, at.now_s)
         self._attempts = min(self._attempts + 1, 20)
+        self._sent.clear()
         return [Publish(self._topic, encode(self._oldest()))]
 
     def want(self, want: Want, at: Moment) -> list[AgentEffect]:
@@ -66,11 +75,15 @@ class Delivery:
         offer = self._offers.get(want.sequence)
         if offer is None or want.outbox != offer.outbox:
             return []
+        if self._attempts < TOO_MANY:  # else the coordinator was away, rather than slow
+            self._answer_s = max(at.now_s - self._waiting_s, self._answer_s / 2)
         self._attempts = 0
-        self._due_s = at.now_s + self._silence_s * (0.75 + 0.5 * at.chance)
-        return [
-            SendChunk(want.sequence, index) for index in want.chunks if index < offer.payload.count
-        ]
+        self._waiting_s = at.now_s
+        self._wait(at)
+        named = dict.fromkeys((want.sequence, i) for i in want.chunks if i < offer.payload.count)
+        fresh = [one for one in named if one not in self._sent]
+        self._sent.update(fresh)
+        return [SendChunk(sequence, index) for sequence, index in fresh]
 
     def receipt(self, receipt: Receipt, at: Moment) -> list[AgentEffect]:
         """Forget an update that was judged, and go on with the next one."""
@@ -93,6 +106,7 @@ class Delivery:
         if offer is None or pace.outbox != offer.outbox:
             return []
         self._attempts = 0
+        self._waiting_s = inf
         self._due_s = at.now_s + pace.wait_s * (1 + 0.25 * at.chance)
         facts = {"sequence": pace.sequence, "wait_s": pace.wait_s, "reason": pace.reason}
         return [Log(Level.INFO, "update put off", facts)]
@@ -100,6 +114,12 @@ class Delivery:
     def _oldest(self) -> Offer:
         return self._offers[min(self._offers)]
 
+    def _wait(self, at: Moment) -> None:
+        silence_s = max(self._silence_s, FEW * self._answer_s)
+        wait_s = min(LONGEST_SILENCE_S, silence_s * 2.0**self._attempts)
+        self._due_s = at.now_s + wait_s * (0.75 + 0.5 * at.chance)
+
     def _begin(self, due_s: float) -> None:
+        self._waiting_s = inf
         self._attempts = 0
         self._due_s = due_s

@@ -1,12 +1,15 @@
 """How one version gets onto a device: a subscription is the request, the retained chunk the reply.
 
 What the broker does not deliver within a moment (it was restarted, its nodes do not share what is
-retained, the slot holds a newer version) is requested from the coordinator itself.
+retained, the slot holds a newer version) is requested from the coordinator itself. On a slow link
+it may be under way all the same: so one chunk is requested first, ever more patiently until it is
+known how long a chunk takes, and nothing while others arrive.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from config.settings import Transfer
 from device_agent.vocabulary import AgentEffect, StoreChunk
@@ -16,6 +19,7 @@ from federation.topics import Topics
 from federation.transfer import Intake, Window
 
 LONGEST_PATIENCE_S = 60.0
+FEW = 3.0
 
 
 class Fetch:
@@ -36,6 +40,9 @@ class Fetch:
         self._patience_s = transfer.patience_s
         self._intake = Intake(header.payload, held, Window(transfer.max_window))
         self._open: dict[int, str] = {}
+        self._backoff = 0
+        self._heard_s = -inf  # the last arrival or request
+        self._uncached = False
 
     @property
     def complete(self) -> bool:
@@ -50,21 +57,28 @@ class Fetch:
     @property
     def due_s(self) -> float:
         """When to look again for chunks that do not come."""
-        return self._intake.oldest_ask_s + self._wait_s()
+        return max(self._intake.oldest_ask_s, self._heard_s) + self._wait_s()
 
     def advance(self, at: Moment) -> list[AgentEffect]:
         """Subscribe to as many missing chunks as the window has room for."""
         chosen = self._intake.ask(at.now_s)
         if not chosen:
             return []
+        if self._uncached:
+            return [self._ask_coordinator(chosen)]
         fresh = {i: self._topics.model_chunk(self.header.slot, i) for i in chosen}
         self._open.update(fresh)
         return [Subscribe(tuple(fresh.values()))]
 
     def hurry(self, at: Moment) -> list[AgentEffect]:
         """Request from the coordinator what was subscribed to in vain."""
-        late = self._intake.overdue(at.now_s, self._wait_s())
-        return self._request(late, at) if late else []
+        if at.now_s < self.due_s:
+            return []
+        late = self._intake.overdue(at.now_s, self._wait_s())[:1]
+        self._backoff += 1
+        self._heard_s = at.now_s
+        self._intake.postpone(late, at.now_s)
+        return self._request(late)
 
     def chunk(self, chunk: Chunk, index: int, at: Moment) -> list[AgentEffect] | None:
         """Take a chunk that came from the cache or the coordinator; None if it is not believed.
@@ -73,12 +87,14 @@ class Fetch:
         """
         if chunk.key > self.header.version and index in self._open:
             # The slot holds a newer version by now: the cache cannot serve this one any more.
-            return self._request((index,), at)
+            self._uncached = True
+            self._intake.ask_elsewhere(index, at.now_s)
+            return self._request((index,))
         if chunk.key != self.header.version or chunk.index != index:
             return None
         if not self._intake.accepts(index, chunk.data):
             return None
-        self.requests = 0
+        self._learn(index, at)
         self._intake.arrived(index, at.now_s)
         effects: list[AgentEffect] = [StoreChunk(self.header, index, chunk.data)]
         if (topic := self._open.pop(index, None)) is not None:
@@ -89,21 +105,36 @@ class Fetch:
         """A new connection has no subscriptions: ask anew for what is missing."""
         self._intake.forget_asked()
         self._open.clear()
+        self._backoff = 0
+        self._heard_s = -inf
+        self._uncached = False
 
     def close(self) -> list[AgentEffect]:
         """Give back the subscriptions that are still open."""
         topics, self._open = tuple(self._open.values()), {}
         return [Unsubscribe(topics)] if topics else []
 
-    def _request(self, indices: tuple[int, ...], at: Moment) -> list[AgentEffect]:
+    def _request(self, indices: tuple[int, ...]) -> list[AgentEffect]:
         self.requests += 1
-        self._intake.postpone(indices, at.now_s)
-        request = Request(version=self.header.version, chunks=indices[:64])
         effects: list[AgentEffect] = []
         stale = tuple(self._open.pop(index) for index in indices if index in self._open)
         if stale:
             effects.append(Unsubscribe(stale))
-        return [*effects, Publish(self._up, encode(request))]
+        return [*effects, self._ask_coordinator(indices)]
+
+    def _ask_coordinator(self, indices: tuple[int, ...]) -> Publish:
+        return Publish(self._up, encode(Request(version=self.header.version, chunks=indices[:64])))
+
+    def _learn(self, index: int, at: Moment) -> None:
+        self.requests = 0
+        self._heard_s = at.now_s
+        if self._intake.asked_once(index):
+            self._backoff = 0
+            self._uncached = self._uncached and index not in self._open
+        else:
+            # The next are asked for there too, until a subscription shows that the cache was slow.
+            self._uncached = True
 
     def _wait_s(self) -> float:
-        return min(LONGEST_PATIENCE_S, self._patience_s * 2.0 ** min(self.requests, 10))
+        patience_s = max(self._patience_s, FEW * self._intake.delay_s)
+        return min(LONGEST_PATIENCE_S, patience_s * 2.0 ** min(self._backoff, 10))

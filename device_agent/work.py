@@ -23,8 +23,10 @@ from device_agent.vocabulary import (
     TrainingFailed,
 )
 from federation.invitation import is_invited
+from federation.layout import Layout, LayoutError
 from federation.machine import Level, Log, Moment
 from federation.messages import Chunk, Header
+from federation.sizes import CodecError, encoded_size
 from federation.topics import Topics
 
 RETRY_TRAINING_S = 30.0
@@ -146,6 +148,9 @@ class Work:
             self._declined = header
             facts = {"theirs": header.task, "ours": self._task}
             return [Log(Level.ERROR, "version is of another task", facts)]
+        if (fault := _fault(header)) is not None:
+            self._declined = header
+            return [Log(Level.ERROR, "version does not hold together", {"fault": fault})]
         if not is_invited(self._device, header.version, header.draw, header.invited):
             self._declined = header
             return [Log(Level.INFO, "not invited", {"version": header.version})]
@@ -194,6 +199,16 @@ class Work:
 
 def _key(header: Header) -> VersionKey:
     return header.ledger, header.version
+
+
+def _fault(header: Header) -> str | None:
+    """What is wrong with the sizes that a header tells, before room is made for them."""
+    try:
+        expected = encoded_size(header.codec, Layout.from_wire(header.layout).size)
+    except (CodecError, LayoutError) as error:
+        return str(error)
+    told = header.payload.size
+    return None if told == expected else f"{told} bytes are told, {expected} are right"
 
 
 def _same(one: Header, other: Header) -> bool:

@@ -14,22 +14,18 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from federation.sizes import INT8_BLOCK, CodecError, encoded_size, int8_blocks
+
 Vector: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
-INT8_BLOCK = 256
 _LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
-
-
-class CodecError(ValueError):
-    """A payload that its codec cannot have written, or a codec that nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
     """How a vector of size d becomes bytes; `decode` trusts that the size was checked."""
 
-    size: Callable[[int], int]
     encode: Callable[[Vector], bytes]
     decode: Callable[[Bytes, int], Vector]
     lossy: bool
@@ -63,11 +59,6 @@ def decode(codec: str, payload: Bytes, d: int) -> Vector:
     return _codec(codec).decode(payload, d)
 
 
-def encoded_size(codec: str, d: int) -> int:
-    """Bytes that d elements take, known before anything is allocated."""
-    return _codec(codec).size(d)
-
-
 def is_lossy(codec: str) -> bool:
     """Whether decoding gives something else than what was encoded."""
     return _codec(codec).lossy
@@ -81,10 +72,6 @@ def _codec(name: str) -> Codec:
         raise CodecError(f"unknown codec {name!r}; known are: {known}") from None
 
 
-def _float32_size(d: int) -> int:
-    return 4 * d
-
-
 def _float32_encode(vector: Vector) -> bytes:
     return vector.astype("<f4", copy=False).tobytes()
 
@@ -93,21 +80,13 @@ def _float32_decode(payload: Bytes, d: int) -> Vector:
     return np.frombuffer(payload, dtype="<f4", count=d).astype(np.float32, copy=False)
 
 
-def _int8_blocks(d: int) -> int:
-    return -(-d // INT8_BLOCK)
-
-
-def _int8_size(d: int) -> int:
-    return 4 * _int8_blocks(d) + d
-
-
 def _int8_encode(vector: Vector) -> bytes:
     """Symmetric linear quantization by blocks of 256: a float32 scale each, then int8[d].
 
     The error of an element is at most half its block's scale, which is max|x| / 127
     (Dettmers et al. 2021, arXiv:2110.02861, with a linear map and nearest rounding).
     """
-    blocks = _int8_blocks(vector.size)
+    blocks = int8_blocks(vector.size)
     padded = np.zeros(blocks * INT8_BLOCK, dtype=np.float32)
     padded[: vector.size] = vector
     rows = padded.reshape(blocks, INT8_BLOCK)
@@ -122,7 +101,7 @@ def _int8_encode(vector: Vector) -> bytes:
 
 
 def _int8_decode(payload: Bytes, d: int) -> Vector:
-    blocks = _int8_blocks(d)
+    blocks = int8_blocks(d)
     scales = np.frombuffer(payload, dtype="<f4", count=blocks)
     levels = np.frombuffer(payload, dtype=np.int8, count=d, offset=4 * blocks)
     vector = levels.astype(np.float32)
@@ -137,6 +116,6 @@ def _int8_decode(payload: Bytes, d: int) -> Vector:
 
 
 CODECS: dict[str, Codec] = {
-    "float32": Codec(_float32_size, _float32_encode, _float32_decode, lossy=False),
-    "int8": Codec(_int8_size, _int8_encode, _int8_decode, lossy=True),
+    "float32": Codec(_float32_encode, _float32_decode, lossy=False),
+    "int8": Codec(_int8_encode, _int8_decode, lossy=True),
 }

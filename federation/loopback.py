@@ -26,12 +26,15 @@ class Faults:
         cut: the link of its sender breaks just before it.
         delay_s: least and longest time under way; drawn for each message, so order is not kept
             if they differ.
+        bandwidth: bytes per second that the link of each client carries each way, one message
+            after another; None is without limit.
     """
 
     loss: float = 0.0
     duplication: float = 0.0
     cut: float = 0.0
     delay_s: tuple[float, float] = (0.001, 0.001)
+    bandwidth: float | None = None
 
 
 class LoopbackBroker:
@@ -85,7 +88,8 @@ class LoopbackBroker:
         """Take a message from the broker to one client, by way of the faults."""
         connection = session.connection
         for delay_s in self._fates():
-            self.time.call_in(delay_s, lambda: session.receive(received, connection))
+            due_s = session.downlink.carried_s(len(received.payload)) + delay_s
+            self.time.call_at(due_s, lambda: session.receive(received, connection))
 
     def hand_retained(self, session: LoopbackSession, filters: Sequence[str]) -> None:
         """What a new subscription brings at once."""
@@ -109,10 +113,29 @@ class LoopbackBroker:
         return [self._random.uniform(*self.faults.delay_s) for _ in range(copies)]
 
 
+class _Line:
+    """One way of one client's link: what is put on it leaves in order, at its bandwidth."""
+
+    def __init__(self, time: VirtualTime, bandwidth: float | None) -> None:
+        self._time = time
+        self._bandwidth = bandwidth
+        self._free_s = 0.0
+
+    def carried_s(self, size: int) -> float:
+        """When a message of `size` bytes that is put on the line now is over it."""
+        self._free_s = max(self._free_s, self._time.now_s)
+        if self._bandwidth is not None:
+            self._free_s += size / self._bandwidth
+        return self._free_s
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that were put on the line and are not over it."""
+        return int(max(0.0, self._free_s - self._time.now_s) * (self._bandwidth or 0.0))
+
+
 class LoopbackSession:
     """One client of a `LoopbackBroker`; the same interface as `PahoSession`."""
-
-    backlog_bytes = 0
 
     def __init__(self, broker: LoopbackBroker, identity: Identity, inbox: Inbox) -> None:
         self._broker = broker
@@ -124,11 +147,17 @@ class LoopbackSession:
         self._sent_bytes = 0
         self._received_bytes = 0
         self.connection = 0
+        self._new_lines()
 
     @property
     def client_id(self) -> str:
         """The MQTT client id."""
         return self._identity.client_id
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that were published and have not left yet."""
+        return self.uplink.backlog_bytes
 
     @property
     def traffic(self) -> tuple[int, int]:
@@ -146,7 +175,12 @@ class LoopbackSession:
         if not self._linked:
             return False
         self._sent_bytes += len(message.payload)
-        self._broker.carry(message)
+        connection = self.connection
+        if self._broker.faults.bandwidth is None:
+            self._broker.carry(message)
+        else:
+            due_s = self.uplink.carried_s(len(message.payload))
+            self._broker.time.call_at(due_s, lambda: self._left(message, connection))
         return True
 
     def subscribe(self, topics: Sequence[str]) -> None:
@@ -195,11 +229,22 @@ class LoopbackSession:
         if self._stopped or self._linked:
             return
         self.connection += 1
+        self._new_lines()
         self._linked = True
         self._filters = set(self._identity.filters)
         self._broker.attach(self)
         self._inbox(Linked(self._identity.incarnation(self.connection)))
         self._broker.hand_retained(self, self._identity.filters)
+
+    def _new_lines(self) -> None:
+        bandwidth = self._broker.faults.bandwidth
+        self.uplink = _Line(self._broker.time, bandwidth)
+        self.downlink = _Line(self._broker.time, bandwidth)
+
+    def _left(self, message: Publish, connection: int) -> None:
+        """What has not left when a connection breaks is lost with it."""
+        if self._linked and connection == self.connection:
+            self._broker.carry(message)
 
     def _break(self) -> None:
         if self._linked:

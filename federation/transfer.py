@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
 
 from federation.messages import DIGEST_BYTES, Manifest
@@ -59,8 +60,18 @@ class Window:
         self._credit = 1.0
 
 
+@dataclass(slots=True)
+class _Ask:
+    first_s: float
+    last_s: float
+
+
 class Intake:
-    """What has arrived of one payload, what was asked for, and what to ask for next."""
+    """What has arrived of one payload, what was asked for, and what to ask for next.
+
+    A chunk that was asked for twice does not tell which asking it answers, so no delay is learned
+    from it (Karn's algorithm, RFC 6298) unless none is known yet: then the longest it can be.
+    """
 
     def __init__(self, manifest: Manifest, held: Iterable[int], window: Window) -> None:
         self.manifest = manifest
@@ -68,7 +79,9 @@ class Intake:
         self._missing = dict.fromkeys(range(manifest.count))
         for index in held:
             self._missing.pop(index, None)
-        self._asked: dict[int, float] = {}
+        self._asked: dict[int, _Ask] = {}
+        self._delay_s: float | None = None
+        self._measured = False
 
     @property
     def complete(self) -> bool:
@@ -88,7 +101,12 @@ class Intake:
     @property
     def oldest_ask_s(self) -> float:
         """When the longest awaited chunk was asked for; infinity if none is."""
-        return min(self._asked.values(), default=inf)
+        return min((ask.last_s for ask in self._asked.values()), default=inf)
+
+    @property
+    def delay_s(self) -> float:
+        """What a chunk takes from asking to arrival; 0 while nothing is known."""
+        return self._delay_s or 0.0
 
     def ask(self, now_s: float) -> tuple[int, ...]:
         """The chunks to ask for now: as many as the window has room for, once half is free."""
@@ -101,7 +119,7 @@ class Intake:
                 break
             if index not in self._asked:
                 chosen.append(index)
-        self._asked.update(dict.fromkeys(chosen, now_s))
+        self._asked.update((index, _Ask(now_s, now_s)) for index in chosen)
         return tuple(chosen)
 
     def accepts(self, index: int, data: bytes) -> bool:
@@ -114,21 +132,42 @@ class Intake:
     def arrived(self, index: int, now_s: float) -> None:
         """Chunk `index` is stored."""
         del self._missing[index]
-        asked_s = self._asked.pop(index, None)
-        if asked_s is not None:
-            self.window.arrived(now_s - asked_s)
+        ask = self._asked.pop(index, None)
+        if ask is None:
+            return
+        delay_s = now_s - ask.first_s
+        if ask.first_s == ask.last_s:
+            self.window.arrived(delay_s)
+            known_s = self._delay_s if self._measured and self._delay_s is not None else delay_s
+            self._delay_s = known_s + (delay_s - known_s) / 4
+            self._measured = True
+        elif not self._measured and now_s - ask.last_s > TARGET_DELAY_S:
+            self._delay_s = delay_s  # not right after the second asking: it may answer the first
 
     def overdue(self, now_s: float, patience_s: float) -> tuple[int, ...]:
         """Chunks that were asked for at least `patience_s` ago."""
-        return tuple(i for i, asked_s in self._asked.items() if now_s - asked_s >= patience_s)
+        return tuple(i for i, ask in self._asked.items() if ask.last_s + patience_s <= now_s)
 
     def postpone(self, indices: Iterable[int], now_s: float) -> None:
         """These were asked for again just now."""
         for index in indices:
             if index in self._asked:
-                self._asked[index] = now_s
+                self._asked[index].last_s = now_s
 
-    def forget_asked(self) -> None:
-        """The link broke, or silence was long: nothing is under way any more."""
-        self._asked.clear()
-        self.window.silent()
+    def ask_elsewhere(self, index: int, now_s: float) -> None:
+        """The first asking was answered in vain: only the one of just now counts."""
+        if index in self._asked:
+            self._asked[index] = _Ask(now_s, now_s)
+
+    def asked_once(self, index: int) -> bool:
+        """Whether this chunk is under way and was asked for only once."""
+        ask = self._asked.get(index)
+        return ask is not None and ask.first_s == ask.last_s
+
+    def forget_asked(self, now_s: float = inf, older_s: float = 0.0) -> None:
+        """What was asked for that long ago is under way no more: the link broke, or lost it."""
+        gone = self.overdue(now_s, older_s)
+        for index in gone:
+            del self._asked[index]
+        if gone or now_s == inf:
+            self.window.silent()

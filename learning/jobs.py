@@ -20,9 +20,10 @@ from torch import nn
 
 from config.failures import Failure
 from config.sections import TrainingPlan
-from federation.compression import CodecError, Vector, decode, encode, is_lossy
+from federation.compression import Vector, decode, encode, is_lossy
 from federation.files import replace_file
 from federation.layout import Layout, LayoutError
+from federation.sizes import CodecError
 from learning.checkpoint import Checkpoint
 from learning.outcomes import DivergenceError, OnStep
 from learning.tasks import Task, resolve

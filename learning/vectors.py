@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from federation.compression import Vector, decode, encoded_size
+from federation.compression import Vector, decode
 from federation.layout import Layout, TensorSpec
+from federation.sizes import encoded_size
 
 
 class ModelMismatchError(ValueError):

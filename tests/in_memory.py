@@ -17,12 +17,12 @@ from coordinator import vocabulary as cv
 from device_agent import core as agent_core
 from device_agent import presence
 from device_agent import vocabulary as av
-from federation.compression import encoded_size
 from federation.layout import Layout, TensorSpec
 from federation.loopback import Faults, LoopbackBroker, LoopbackSession
 from federation.machine import Log, Moment, Publish, Stop, Subscribe, Tick, Unsubscribe
 from federation.messages import Chunk, Header, Offer, State, encode
 from federation.session import Identity
+from federation.sizes import encoded_size
 from federation.topics import Topics
 from federation.transfer import manifest_of
 from federation.virtual_time import VirtualTime
@@ -272,7 +272,6 @@ class Coordinator(Party):
             case cv.Refuse(id=id, reason=reason):
                 assert id not in disk.entered
                 disk.refused[id] = reason
-                disk.settled[id.device, id.outbox] = id.sequence
             case cv.Combine():
                 self.world.time.call_in(0.05, lambda: self.combine(effect))
             case cv.Announce(info=info, slot=slot, header=header):

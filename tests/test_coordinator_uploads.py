@@ -8,7 +8,7 @@ import pytest
 
 from config.settings import Transfer
 from coordinator import uploads as module
-from coordinator.uploads import IDLE_S, PACE_S, Uploads
+from coordinator.uploads import IDLE_S, MAKE_ROOM_S, PACE_S, Uploads
 from coordinator.vocabulary import DropUpload, OpenUpload, Screen, UpdateId, WriteChunk
 from federation.messages import Chunk, Pace, Want
 from tests.specimens import TOPICS, a_payload, an_id, an_offer, at, kinds, told
@@ -107,6 +107,15 @@ def test_a_repeated_offer_asks_again_for_what_is_missing_one_by_one(uploads: Upl
     assert want.chunks == (1,)  # type: ignore[union-attr]
 
 
+def test_a_repeated_offer_leaves_what_may_be_under_way_on_a_slow_link(uploads: Uploads) -> None:
+    opened(uploads)
+    uploads.chunk("one", piece(0), at(12))
+    assert uploads.offered(ONE, OFFER, at(12)) != [], "the other was asked for 12 s ago"
+    assert uploads.offered(ONE, OFFER, at(20)) == []
+    (want,) = told(uploads.offered(ONE, OFFER, at(24)))
+    assert want.chunks == (1,)  # type: ignore[union-attr]
+
+
 def test_a_repeated_offer_while_the_spool_is_made_ready_asks_for_nothing(uploads: Uploads) -> None:
     uploads.offered(ONE, OFFER, at())
     assert uploads.offered(ONE, OFFER, at(5)) == []
@@ -151,6 +160,30 @@ def test_beyond_the_limit_a_device_is_put_off(
     assert uploads.offered(an_id("one", 1), OFFER, at())[-1] == OpenUpload(
         an_id("one", 1), OFFER.payload
     ), "a device's own place is free for its next update"
+
+
+def test_beyond_the_limit_the_longest_idle_upload_makes_room(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_UPLOADS", 2)
+    opened(uploads)
+    opened(uploads, id=an_id("two"))
+    uploads.chunk("one", piece(0), at(10))
+    three = an_id("three")
+    assert kinds(uploads.offered(three, OFFER, at(MAKE_ROOM_S))) == ["Publish"], "nobody is idle"
+    effects = uploads.offered(three, OFFER, at(MAKE_ROOM_S + 1))
+    assert effects == [OpenUpload(three, OFFER.payload)], "the spool keeps what has come"
+    assert uploads.chunk("two", piece(0), at(MAKE_ROOM_S + 1)) is None
+    assert uploads.chunk("one", piece(1), at(MAKE_ROOM_S + 1)) is not None
+
+
+def test_an_upload_that_is_being_screened_makes_no_room(
+    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_UPLOADS", 1)
+    opened(uploads, frozenset({0, 1, 2}))
+    (pace,) = told(uploads.offered(an_id("two"), OFFER, at(10 * MAKE_ROOM_S)))
+    assert isinstance(pace, Pace)
 
 
 def test_an_idle_upload_is_forgotten_and_the_spool_keeps_what_came(uploads: Uploads) -> None:

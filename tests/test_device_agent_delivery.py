@@ -100,6 +100,27 @@ def test_a_want_is_credit_for_its_chunks_and_a_sign_of_life() -> None:
     assert made.due_s == 106, "the silence counts from the beginning again"
 
 
+def test_a_chunk_is_sent_once_between_two_offers() -> None:
+    made = delivery(FIRST)
+    made.advance(at(0))
+    assert made.want(want(0, 0, 1), at(0)) == [SendChunk(0, 0), SendChunk(0, 1)]
+    assert made.want(want(0, 1, 2), at(1)) == [SendChunk(0, 2)], "the other is under way"
+    assert told(made.advance(at(made.due_s))) == [FIRST]
+    assert made.want(want(0, 1), at(9)) == [SendChunk(0, 1)]
+
+
+def test_when_answers_take_long_silence_is_longer() -> None:
+    made = delivery(FIRST)
+    made.advance(at(0, chance=0.5))
+    made.want(want(0, 0), at(0, chance=0.5))
+    assert made.due_s == SILENCE_S
+    made.want(want(0, 1), at(3, chance=0.5))
+    assert made.due_s == 3 + 3 * 3
+    made.resume(at(10))
+    made.advance(at(10, chance=0.5))
+    assert made.due_s == 10 + SILENCE_S, "a new link has to show anew how slow it is"
+
+
 def test_chunks_that_do_not_exist_are_not_sent() -> None:
     assert delivery(FIRST).want(want(0, 2, 3, 1000), at(0)) == [SendChunk(0, 2)]
 

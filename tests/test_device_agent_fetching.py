@@ -110,12 +110,13 @@ def test_what_the_broker_does_not_deliver_is_requested_from_the_coordinator() ->
     one = fetch()
     one.advance(at(0))
     one.chunk(piece(0), 0, at(0.5))
-    assert one.due_s == 2
-    assert one.hurry(at(1.9)) == []
-    effects = one.hurry(at(2))
+    assert one.due_s == 2.5, "patience begins again with each arrival"
+    assert one.hurry(at(2.4)) == []
+    effects = one.hurry(at(2.5))
     assert effects[0] == Unsubscribe((topic(1),)), "it will not come from there"
     assert requests(effects) == [(1,)]
-    assert one.chunk(piece(1), 1, at(2.1)) == [StoreChunk(HEADER, 1, piece(1).data)]
+    assert one.chunk(piece(1), 1, at(2.6)) == [StoreChunk(HEADER, 1, piece(1).data)]
+    assert requests(one.advance(at(2.6))) == [(2, 3)], "the cache is asked no more"
 
 
 def test_requests_in_vain_are_repeated_ever_more_patiently() -> None:
@@ -124,20 +125,31 @@ def test_requests_in_vain_are_repeated_ever_more_patiently() -> None:
     times = []
     for _ in range(7):
         now_s = one.due_s
-        assert requests(one.hurry(at(now_s))) == [(0, 1)]
+        assert requests(one.hurry(at(now_s))) == [(0,)]
         times.append(now_s)
     # Waits of 2, 4, 8, 16 and 32 seconds, then 60 and no more.
     assert times == [2, 6, 14, 30, 62, 122, 182]
     assert one.requests == 7
 
 
-def test_a_chunk_that_comes_ends_the_patience() -> None:
+def test_a_chunk_that_was_asked_for_once_ends_the_backoff() -> None:
     one = fetch()
     one.advance(at(0))
     one.hurry(at(2))
     one.hurry(at(6))
-    one.chunk(piece(0), 0, at(7))
+    one.chunk(piece(1), 1, at(6.5))
     assert one.requests == 0
+    assert one.due_s == 6.5 + 3 * 6.5, "patience is a few times what a chunk takes"
+
+
+def test_a_chunk_that_was_asked_for_twice_does_not_end_the_backoff() -> None:
+    one = fetch()
+    one.advance(at(0))
+    one.hurry(at(2))
+    one.hurry(at(6))
+    one.chunk(piece(0), 0, at(6.1))
+    assert one.requests == 0
+    assert one.due_s == 6.1 + 8
 
 
 def test_a_slot_that_holds_a_newer_version_sends_the_device_to_the_coordinator() -> None:

@@ -303,3 +303,13 @@ def test_what_a_later_start_of_the_coordinator_says_of_the_same_version_is_news(
     assert texts(one.announced(header(3, boot=2))) == ["version announced"]
     assert texts(one.announced(header(2, boot=3))) == ["version announced"], "from a backup"
     assert one.announced(header(4, boot=2)) is None, "what an earlier start said comes late"
+
+
+@pytest.mark.parametrize("wrong", [{"codec": "zip"}, {"codec": "int8"}])
+def test_a_version_of_another_size_than_it_tells_is_declined_before_room_is_made(
+    wrong: dict[str, str],
+) -> None:
+    one = work()
+    one.announced(header(1, **wrong))
+    assert texts(one.go_on(True, True, at())) == ["version does not hold together"]
+    assert one.go_on(True, True, at()) == []

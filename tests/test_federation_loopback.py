@@ -261,3 +261,34 @@ def test_the_will_bears_the_number_of_its_connection(boot: int) -> None:
         session.cut("again")
         world.run(0.06)
         assert world.broker.retained == {"w": b"%d" % ((boot << 24) + connection)}
+
+
+def test_a_narrow_link_carries_one_message_after_another() -> None:
+    world = World()
+    world.client("listener", "news")
+    world.broker.faults = Faults(bandwidth=1000.0, delay_s=(0.0, 0.0))
+    speaker = world.client("speaker")
+    began_s = world.time.now_s
+    for name in (b"a", b"b", b"c"):
+        speaker.publish(Publish("news", name * 2000))
+    assert speaker.backlog_bytes == 6000
+    world.run(3.0)
+    assert speaker.backlog_bytes == pytest.approx(3000, abs=1)
+    world.run(10.0)
+    told = [when_s - began_s for when_s, event in world.told["listener"] if type(event) is Received]
+    assert told == pytest.approx([2.0, 4.0, 6.0])
+
+
+def test_what_has_not_left_a_narrow_link_is_lost_with_it() -> None:
+    world = World()
+    world.client("listener", "news")
+    world.broker.faults = Faults(bandwidth=1000.0)
+    speaker = world.client("speaker")
+    for name in (b"a", b"b", b"c"):
+        speaker.publish(Publish("news", name * 2000))
+    world.run(3.0)
+    speaker.cut("in the middle")
+    assert world.payloads("listener") == [b"a" * 2000]
+    world.run(20.0)
+    assert world.payloads("listener") == [b"a" * 2000]
+    assert speaker.backlog_bytes == 0

@@ -219,12 +219,63 @@ def test_chunks_that_do_not_come_are_overdue_until_they_are_asked_for_again() ->
     assert intake.overdue(14.0, patience_s=2.0) == (0, 1)
 
 
-def test_the_delay_of_a_postponed_chunk_counts_from_the_second_asking() -> None:
+def test_a_chunk_that_was_asked_for_twice_teaches_the_window_nothing() -> None:
+    _, intake = intake_of(40, maximum=8)
+    for _ in range(40):
+        for index in intake.ask(0.0):
+            intake.postpone((index,), 100.0)
+            intake.arrived(index, 100.0 + QUICK_S)
+    assert intake.complete
+    assert intake.window.size == 2
+
+
+def test_the_delay_is_that_of_chunks_that_were_asked_for_once() -> None:
+    _, intake = intake_of(8, maximum=4)
+    assert intake.delay_s == 0
+    intake.ask(0.0)
+    intake.arrived(0, 4.0)
+    assert intake.delay_s == 4.0
+    intake.postpone((1,), 50.0)
+    intake.arrived(1, 90.0)
+    assert intake.delay_s == 4.0
+    intake.ask(100.0)
+    intake.arrived(2, 108.0)
+    assert intake.delay_s == 5.0, "it follows by a quarter"
+
+
+def test_while_no_delay_is_known_a_repeated_asking_tells_the_longest_it_can_be() -> None:
     _, intake = intake_of(2)
     intake.ask(0.0)
-    intake.postpone((0,), 100.0)
-    intake.arrived(0, 100.0 + QUICK_S)
-    assert intake.window.size == 2
+    intake.postpone((0,), 2.0)
+    intake.arrived(0, 12.0)
+    assert intake.delay_s == 12.0
+    intake.arrived(1, 24.0)
+    assert intake.delay_s == 24.0, "one that was asked for once is believed instead"
+
+
+def test_what_comes_right_after_it_was_asked_for_again_tells_no_delay() -> None:
+    _, intake = intake_of(2)
+    intake.ask(0.0)
+    intake.postpone((0,), 2.0)
+    intake.arrived(0, 2.0 + QUICK_S)
+    assert intake.delay_s == 0
+
+
+def test_what_was_answered_in_vain_counts_from_the_asking_elsewhere() -> None:
+    _, intake = intake_of(2)
+    intake.ask(0.0)
+    intake.ask_elsewhere(0, 3.0)
+    intake.arrived(0, 3.5)
+    assert intake.delay_s == 0.5
+
+
+def test_only_what_was_asked_for_long_ago_is_forgotten() -> None:
+    _, intake = intake_of(4)
+    intake.ask(0.0)
+    intake.postpone((1,), 5.0)
+    intake.forget_asked(6.0, older_s=3.0)
+    assert intake.under_way == (1,)
+    assert intake.window.size == 1
 
 
 def test_the_longest_awaited_chunk_is_the_one_asked_for_first() -> None:
