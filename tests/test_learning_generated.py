@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from config.sections import TrainingPlan
+from learning.checkpoint import Checkpoint
 from learning.cifar10 import Cifar10, as_tensors
 from learning.data import as_chunk
 from learning.generated import generated_images
@@ -49,6 +50,8 @@ def test_the_fast_cnn_learns_them_but_not_at_once() -> None:
     task, data = Cifar10(), as_tensors(as_chunk(images), images.source)
     plan = TrainingPlan(model="fast-cnn", epochs=5, learning_rate=0.05, momentum=0.0, batch_size=16)
     model = task.build_model(plan)
-    task.train(model, data, plan, seed=0, on_step=lambda done, loss: None)
+    task.train(
+        model, data, plan, seed=0, on_step=lambda done, loss: None, checkpoint=Checkpoint(None)
+    )
     metrics = task.evaluate(model, data, on_step=lambda done, loss: None).metrics
     assert 0.25 < metrics["accuracy"] < 0.9
