@@ -32,6 +32,7 @@ from coordinator.vocabulary import (
     UpdateId,
     UploadOpened,
 )
+from federation.incarnation import is_of_earlier_start
 from federation.machine import Level, Linked, Log, Moment, Publish, Received, Stop, Tick, Unlinked
 from federation.messages import (
     Chunk,
@@ -202,8 +203,8 @@ class CoordinatorCore:
         """A newcomer leaves when another is there; who is there leaves when one took over."""
         if presence.process == self._me.process or presence.state is State.OFFLINE:
             return []
-        own_past = presence.ledger == self._me.ledger and presence.incarnation < (
-            self._me.boot << 24
+        own_past = presence.ledger == self._me.ledger and is_of_earlier_start(
+            presence.incarnation, self._me.boot
         )
         if own_past or (self._settings.take_over and not self._born):
             return []

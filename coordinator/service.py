@@ -45,6 +45,7 @@ from coordinator.vocabulary import (
     WriteChunk,
 )
 from coordinator.wandb_sink import WandbSink
+from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
 from federation.messages import Chunk, Header, MessageError, State, encode
 from federation.paho_session import PahoSession
@@ -140,8 +141,7 @@ class _Service:
         )
 
     def _farewell(self) -> Publish:
-        latest = (self._me.boot << 24) + (1 << 24) - 1
-        gone = self._me.presence(State.OFFLINE, latest)
+        gone = self._me.presence(State.OFFLINE, last_of_start(self._me.boot))
         return Publish(self._topics.coordinator, encode(gone), retain=True)
 
     def _remember(self) -> Recollection:

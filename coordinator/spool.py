@@ -12,7 +12,7 @@ from pathlib import Path
 from coordinator.vocabulary import UpdateId
 from federation.files import sync_directory
 from federation.messages import Manifest
-from federation.transfer import chunk_digest
+from federation.transfer import held_chunks
 
 
 class Spool:
@@ -34,12 +34,7 @@ class Spool:
             return frozenset()
         if path.stat().st_size != manifest.size:
             os.truncate(path, manifest.size)
-        with path.open("rb") as file:
-            return frozenset(
-                index
-                for index in range(manifest.count)
-                if chunk_digest(file.read(manifest.chunk_bytes)) == manifest.digest(index)
-            )
+        return held_chunks(path, manifest)
 
     def write(self, id: UpdateId, offset: int, data: bytes) -> None:
         """Keep one chunk."""

@@ -12,6 +12,7 @@ from math import inf
 
 from config.failures import ExitCode
 from device_agent.vocabulary import AgentEffect
+from federation.incarnation import is_of_earlier_start
 from federation.machine import Moment, Publish, Stop
 from federation.messages import DevicePresence, State, encode
 
@@ -77,7 +78,9 @@ class Presence:
             if self._birth_s < inf:
                 self._birth_s = at.now_s  # nobody else has come: no need to wait longer
             return []
-        own_past = presence.outbox == me.outbox and presence.incarnation < me.boot << 24
+        own_past = presence.outbox == me.outbox and is_of_earlier_start(
+            presence.incarnation, me.boot
+        )
         if own_past or not self._was_heard:
             return []
         if presence.state is State.OFFLINE and not retained:

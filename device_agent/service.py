@@ -33,6 +33,7 @@ from device_agent.vocabulary import (
     Train,
     TrainingFailed,
 )
+from federation.incarnation import last_of_start
 from federation.machine import Publish, Stop, Tick
 from federation.messages import Chunk, Offer, State, encode
 from federation.paho_session import PahoSession
@@ -123,7 +124,7 @@ class _Service:
         return Publish(self._topics.device(self._me.device), encode(presence), retain=True)
 
     def _farewell(self) -> Publish:
-        return self._gone((self._me.boot << 24) + (1 << 24) - 1)
+        return self._gone(last_of_start(self._me.boot))
 
     def _carry_out(self, effect: AgentEffect) -> None:
         match effect:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from federation.files import replace_file
 from federation.messages import Header, MessageError, decode, encode
-from federation.transfer import chunk_digest
+from federation.transfer import held_chunks
 
 
 class Store:
@@ -38,13 +38,16 @@ class Store:
         if path.stat().st_size != manifest.size:
             os.truncate(path, manifest.size)
         replace_file(self._header, encode(header))
-        return self._held(header)
+        return held_chunks(self.path(header), header.payload)
 
     def remembered(self) -> Header | None:
         """The version that lies here whole, if one does."""
         try:
             header = decode(self._header.read_bytes())
-            whole = isinstance(header, Header) and len(self._held(header)) == header.payload.count
+            whole = (
+                isinstance(header, Header)
+                and len(held_chunks(self.path(header), header.payload)) == header.payload.count
+            )
         except (OSError, MessageError):
             return None
         return header if isinstance(header, Header) and whole else None
@@ -55,12 +58,3 @@ class Store:
         with self.path(header).open("r+b") as file:
             file.seek(start)
             file.write(data)
-
-    def _held(self, header: Header) -> frozenset[int]:
-        manifest = header.payload
-        with self.path(header).open("rb") as file:
-            return frozenset(
-                index
-                for index in range(manifest.count)
-                if chunk_digest(file.read(manifest.chunk_bytes)) == manifest.digest(index)
-            )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from federation.incarnation import incarnation
 from federation.machine import Linked, Publish, Received, Unlinked
 
 
@@ -47,7 +48,7 @@ class Identity:
 
     def incarnation(self, connection: int) -> int:
         """One number for the n-th connection of the n-th start: later ones are greater."""
-        return (self.boot << 24) + connection
+        return incarnation(self.boot, connection)
 
 
 class Session(Protocol):

@@ -139,14 +139,12 @@ class Topics:
 
         Chunks of a model are left out: a device subscribes to those that it lacks.
         """
-        return tuple(
-            self.root + form for place, form in self._readable(device) if "{slot}" not in form
-        )
+        return tuple(self.root + form for form in self._readable(device) if "{slot}" not in form)
 
-    def _readable(self, device: str | None) -> Iterator[tuple[Place, str]]:
+    def _readable(self, device: str | None) -> Iterator[str]:
         for right in RIGHTS:
             form = right.place.value
             if device is None and Role.COORDINATOR in right.readers:
-                yield right.place, form.replace("{device}", "+")
+                yield form.replace("{device}", "+")
             elif device is not None and right.readers & {Role.EVERY_DEVICE, Role.THE_DEVICE}:
-                yield right.place, form.replace("{device}", device)
+                yield form.replace("{device}", device)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 from federation.messages import DIGEST_BYTES, Manifest
 
@@ -28,6 +29,16 @@ def manifest_of(payload: bytes | memoryview, chunk_bytes: int) -> Manifest:
     pieces = (view[at : at + chunk_bytes] for at in range(0, len(view), chunk_bytes))
     digests = b"".join(chunk_digest(piece) for piece in pieces)
     return Manifest(size=len(view), chunk_bytes=chunk_bytes, digests=digests)
+
+
+def held_chunks(path: Path, manifest: Manifest) -> frozenset[int]:
+    """The chunks of a payload that a file holds whole and unaltered, by their digests."""
+    with path.open("rb") as file:
+        return frozenset(
+            index
+            for index in range(manifest.count)
+            if chunk_digest(file.read(manifest.chunk_bytes)) == manifest.digest(index)
+        )
 
 
 class Window:
