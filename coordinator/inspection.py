@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
@@ -20,7 +19,7 @@ import msgpack
 
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
-from config.settings import CoordinatorSettings
+from coordinator.record import existing_ledger, record_parser
 
 DESCRIPTION = """\
 Show versions, what each device contributed, what was refused and why, and uploads under way. Works
@@ -48,9 +47,7 @@ def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
     Raises:
         Failure: there is no ledger, or it cannot be read.
     """
-    path = state_dir / "ledger.sqlite"
-    if not path.is_file():
-        raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {state_dir}")
+    path = existing_ledger(state_dir)
     try:
         with _copied(path) as copy, closing(sqlite3.connect(copy)) as ledger:
             ledger.row_factory = sqlite3.Row
@@ -189,21 +186,8 @@ def _cell(value: object) -> str:
 
 
 def _parser() -> UsageParser:
-    parser = UsageParser(
-        prog="flockwise coordinator inspect",
-        description=DESCRIPTION,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    default = CoordinatorSettings().state_dir
-    parser.add_argument(
-        "--state-dir",
-        type=Path,
-        default=default,
-        metavar="DIR",
-        help=f"directory of ledger, versions and spool [{default}]",
-    )
+    parser = record_parser("flockwise coordinator inspect", DESCRIPTION)
     parser.add_argument(
         "--versions", type=int, default=10, metavar="N", help="newest versions to show [10]"
     )
-    parser.add_argument("--json", action="store_true", help="tell in JSON, for machines")
     return parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +13,7 @@ from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from config.settings import CoordinatorSettings
 from coordinator.ledger import Ledger
+from coordinator.record import existing_ledger, record_parser
 from coordinator.replay import History, Replayed
 from coordinator.spool import Spool
 from coordinator.versions import Versions, write_model
@@ -33,12 +34,11 @@ examples:
 def main(argv: Sequence[str]) -> int:
     """Replay, and tell how each version compares with what it was."""
     options = _parser().parse_args(argv)
-    if not (options.state_dir / "ledger.sqlite").is_file():
-        raise Failure(ExitCode.NO_INPUT, f"there is no ledger in {options.state_dir}")
+    ledger_path = existing_ledger(options.state_dir)
     if options.output is not None and not options.output.parent.is_dir():
         raise _unwritable(options.output, "its directory does not exist")
     with in_state_directory(options.state_dir) as (directory, stack):
-        ledger = stack.enter_context(closing(Ledger(directory.path / "ledger.sqlite")))
+        ledger = stack.enter_context(closing(Ledger(ledger_path)))
         known = ledger.model()
         if known is None:
             raise Failure(ExitCode.NO_INPUT, f"the ledger in {options.state_dir} is empty")
@@ -141,19 +141,7 @@ def _line(replayed: Replayed) -> str:
 
 
 def _parser() -> UsageParser:
-    parser = UsageParser(
-        prog="flockwise coordinator replay",
-        description=DESCRIPTION,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    default = CoordinatorSettings().state_dir
-    parser.add_argument(
-        "--state-dir",
-        type=Path,
-        default=default,
-        metavar="DIR",
-        help=f"directory of ledger, versions and spool [{default}]",
-    )
+    parser = record_parser("flockwise coordinator replay", DESCRIPTION)
     parser.add_argument(
         "--without",
         action="append",
@@ -166,5 +154,4 @@ def _parser() -> UsageParser:
     parser.add_argument(
         "--adopt", action="store_true", help="make the last one the current version"
     )
-    parser.add_argument("--json", action="store_true", help="tell in JSON, for machines")
     return parser

@@ -22,6 +22,7 @@ from coordinator.core import CoordinatorCore, Self
 from coordinator.evaluation import Evaluator
 from coordinator.genesis import ensure_first_version
 from coordinator.ledger import Ledger
+from coordinator.record import LEDGER
 from coordinator.reporting import Reporter, Sink
 from coordinator.spool import Spool
 from coordinator.versions import Versions
@@ -83,7 +84,7 @@ class _Service:
     ) -> None:
         self._settings = settings
         self._shell = Shell("coordinator")
-        self._ledger = Ledger(directory.path / "ledger.sqlite")
+        self._ledger = Ledger(directory.path / LEDGER)
         closing.callback(self._ledger.close)
         self._spool = Spool(directory.folder("spool"))
         self._versions = Versions(directory.folder("versions"), settings.transfer.chunk_bytes)

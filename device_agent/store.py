@@ -44,13 +44,12 @@ class Store:
         """The version that lies here whole, if one does."""
         try:
             header = decode(self._header.read_bytes())
-            whole = (
-                isinstance(header, Header)
-                and len(held_chunks(self.path(header), header.payload)) == header.payload.count
-            )
+            if not isinstance(header, Header):
+                return None
+            held = held_chunks(self.path(header), header.payload)
         except (OSError, MessageError):
             return None
-        return header if isinstance(header, Header) and whole else None
+        return header if len(held) == header.payload.count else None
 
     def write(self, header: Header, index: int, data: bytes) -> None:
         """Keep one verified chunk. A crash may lose it: then it is fetched again."""
