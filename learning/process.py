@@ -50,7 +50,7 @@ class Worker:
     ) -> None:
         self._on_event = on_event
         self._threads = threads or physical_cores()
-        self._command = command or (sys.executable, "-m", "learning.worker", str(self._threads))
+        self._command = command or worker_command(self._threads)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -164,6 +164,11 @@ class Worker:
             self._on_event(event)
         except Exception:
             log.exception("an event of the worker was not taken: %s", event)
+
+
+def worker_command(threads: int) -> tuple[str, ...]:
+    """How the worker is started."""
+    return sys.executable, "-m", "learning.worker", str(threads)
 
 
 def physical_cores() -> int:

@@ -32,16 +32,20 @@ from config.settings import (
 from learning.chunks import Chunk, write_chunk
 
 LONG_S = 90.0
+STUB = str(Path(__file__).with_name("stub_role.py"))
 
 
 class Role:
-    """One `flockwise ... run` as a process, and what it has logged."""
+    """One `flockwise ... run` as a process, and what it has logged.
 
-    def __init__(self, *words: str, settings: Settings) -> None:
+    With `stub` its worker needs no torch and gives known vectors: `tests/stub_worker.py`.
+    """
+
+    def __init__(self, *words: str, settings: Settings, stub: bool = False) -> None:
         self.lines: list[dict[str, Any]] = []
         self.raw: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flockwise", *words],
+            [sys.executable, *([STUB] if stub else ["-m", "flockwise"]), *words],
             env=to_environment(settings),
             stderr=subprocess.PIPE,
             text=True,
@@ -100,7 +104,9 @@ class Role:
         self._reader.join(5)
 
 
-def a_coordinator(broker: RunningBroker, state: Path, **settings: Any) -> Role:
+def a_coordinator(
+    broker: RunningBroker, state: Path, *, stub: bool = False, **settings: Any
+) -> Role:
     whole = {
         "link": quick(broker),
         "state_dir": state,
@@ -110,10 +116,18 @@ def a_coordinator(broker: RunningBroker, state: Path, **settings: Any) -> Role:
         "log_format": "json",
         **settings,
     }
-    return Role("coordinator", "run", settings=CoordinatorSettings(**whole))
+    return Role("coordinator", "run", settings=CoordinatorSettings(**whole), stub=stub)
 
 
-def an_agent(broker: RunningBroker, state: Path, chunk: Path, device: str, **settings: Any) -> Role:
+def an_agent(
+    broker: RunningBroker,
+    state: Path,
+    chunk: Path,
+    device: str,
+    *,
+    stub: bool = False,
+    **settings: Any,
+) -> Role:
     whole = {
         "link": quick(broker),
         "state_dir": state,
@@ -123,7 +137,7 @@ def an_agent(broker: RunningBroker, state: Path, chunk: Path, device: str, **set
         "log_format": "json",
         **settings,
     }
-    return Role("agent", "run", settings=AgentSettings(**whole))
+    return Role("agent", "run", settings=AgentSettings(**whole), stub=stub)
 
 
 def quick(broker: RunningBroker) -> Link:

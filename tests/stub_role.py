@@ -1,0 +1,27 @@
+"""`flockwise` with `tests/stub_worker.py` for its worker: the same roles, and nothing is learned.
+
+python tests/stub_role.py agent run ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it is started as a file
+
+import flockwise
+from learning import process
+
+WORKER = Path(__file__).with_name("stub_worker.py")
+
+
+def main(argv: Sequence[str]) -> int:
+    """As `flockwise`, with these words."""
+    process.worker_command = lambda threads: (sys.executable, str(WORKER))
+    return flockwise.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,78 @@
+"""A worker that needs no torch and learns nothing: it gives vectors that are known beforehand.
+
+It speaks the same lines as `learning.worker`. The delta of an update follows from the device (the
+stem of its chunk file) and from the update's sequence number alone, whoever was killed in between;
+its elements are small integers, so that sums of them are exact in float32 in any order. The chunk
+file is JSON: how many `updates` this device makes, and how long a training takes (`train_s`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # it is started as a file
+
+from federation.compression import encode
+from federation.files import replace_file
+
+ELEMENTS = int(os.environ.get("STUB_ELEMENTS", "3000"))
+PATTERN = 1021
+LARGEST = 8
+
+
+def known_delta(device: str, sequence: int, elements: int = ELEMENTS) -> npt.NDArray[np.float32]:
+    """The vector, Float32[elements], that this device makes as its update of this number."""
+    seed = hashlib.blake2b(f"{device} {sequence}".encode(), digest_size=8).digest()
+    chance = np.random.default_rng(int.from_bytes(seed, "big"))
+    pattern = chance.integers(-LARGEST, LARGEST, PATTERN, endpoint=True)
+    return np.resize(pattern, elements).astype(np.float32)
+
+
+def a_stub_chunk(path: Path, updates: int, train_s: float = 0.0) -> Path:
+    """What a device of this worker knows: `path`, named after the device."""
+    path.write_text(json.dumps({"updates": updates, "train_s": train_s}))
+    return path
+
+
+def _initialise(command: dict[str, Any]) -> dict[str, Any]:
+    zeros = np.zeros(ELEMENTS, np.float32)
+    replace_file(Path(command["output"]), encode("float32", zeros))
+    return {"event": "initialised", "layout": [["w", [ELEMENTS]]]}
+
+
+def _train(command: dict[str, Any]) -> dict[str, Any]:
+    chunk, output = Path(command["chunk"]), Path(command["output"])
+    about = json.loads(chunk.read_text())
+    sequence = int(output.name.partition(".")[0])
+    if sequence >= about["updates"]:
+        sys.stdin.read()  # it has made all its updates: this training never ends
+        os._exit(0)
+    time.sleep(about["train_s"])
+    delta = known_delta(chunk.stem, sequence)
+    replace_file(output, encode("float32", delta))
+    return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}
+
+
+def main() -> None:
+    """Do jobs, one JSON line each, until the parent is gone."""
+    jobs = {"initialise": _initialise, "train": _train}
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            event = jobs[command["do"]](command)
+        except OSError as error:
+            event = {"event": "failed", "reason": f"{error.filename}: {error.strerror}"}
+        print(json.dumps({**event, "job": command["job"]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
