@@ -168,6 +168,20 @@ class Transfer(Section):
     )
 
 
+class UploadLimits(Section):
+    """What unfinished uploads may take on the gateway; more is put off, or deleted."""
+
+    at_once: int = Field(default=256, ge=1, le=100_000, description="most uploads under way")
+    quota_bytes: int = Field(
+        default=4 * 2**30, ge=2**20, description="room on disk for unfinished uploads"
+    )
+    keep_s: float = Field(
+        default=7 * 86_400.0,
+        ge=60,
+        description="seconds that an unfinished upload is kept after its last chunk",
+    )
+
+
 class TrainingPlan(Section):
     """What a device does with a model and its chunk; it travels with each version."""
 

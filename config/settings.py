@@ -28,6 +28,7 @@ from config.sections import (
     TaskName,
     TrainingPlan,
     Transfer,
+    UploadLimits,
     WandbMode,
     Word,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "TaskName",
     "TrainingPlan",
     "Transfer",
+    "UploadLimits",
     "WandbMode",
     "Word",
 ]
@@ -111,6 +113,7 @@ class CoordinatorSettings(Settings):
     federation: FederationName = FederationName()
     link: Link = Link()
     transfer: Transfer = Transfer()
+    uploads: UploadLimits = UploadLimits()
     aggregation: Aggregation = Aggregation()
     training: TrainingPlan = TrainingPlan()
     reporting: Reporting = Reporting()

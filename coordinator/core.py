@@ -1,9 +1,9 @@
 """Every transition of the coordinator begins here: an event comes in, effects go out.
 
-Three things go on side by side. Updates: offers are taken in (`uploads`) and judged
-(`admission`, `judgement`). Versions: accepted updates wait until the trigger fires, are combined,
-and the new version is announced (`progression`). Presence: who is there (`roster`), and that there
-is only one coordinator. This module routes what is heard to them.
+Three things go on side by side. Updates: offers are taken in and judged (`ingestion`). Versions:
+accepted updates wait until the trigger fires, are combined, and the new version is announced
+(`progression`). Presence: who is there (`roster`), and that there is only one coordinator. This
+module routes what is heard to them.
 """
 
 from __future__ import annotations
@@ -15,25 +15,41 @@ from typing import assert_never
 
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
-from coordinator.admission import objection
+from coordinator.ingestion import Ingestion
 from coordinator.judgement import Judgement
 from coordinator.progression import Progression
 from coordinator.roster import Roster
+from coordinator.storage import Storage
 from coordinator.uploads import Uploads
 from coordinator.vocabulary import (
-    Accepted,
+    Combine,
     Combined,
     CoordinatorEffect,
     CoordinatorEvent,
     Evaluated,
+    Judge,
+    Judged,
+    OpenUpload,
     Recollection,
+    Screen,
     Screened,
     ServeChunk,
-    UpdateId,
     UploadOpened,
+    WriteChunk,
 )
 from federation.incarnation import is_of_earlier_start
-from federation.machine import Level, Linked, Log, Moment, Publish, Received, Stop, Tick, Unlinked
+from federation.machine import (
+    Level,
+    Linked,
+    Log,
+    Moment,
+    Publish,
+    Received,
+    Stop,
+    StorageFull,
+    Tick,
+    Unlinked,
+)
 from federation.messages import (
     Chunk,
     CoordinatorPresence,
@@ -42,7 +58,6 @@ from federation.messages import (
     Message,
     MessageError,
     Offer,
-    Reason,
     Request,
     State,
     decode,
@@ -77,9 +92,13 @@ class CoordinatorCore:
         """Begin where the ledger says the last start ended."""
         self.counts: Counter[str] = Counter()
         self.progression = Progression(settings, memory, me.boot)
-        self.uploads = Uploads(topics, settings.transfer)
+        self.uploads = Uploads(topics, settings.transfer, settings.uploads)
         self.roster = Roster()
         self.judgement = Judgement(topics, memory.settled)
+        self.storage = Storage()
+        self._ingestion = Ingestion(
+            me.ledger, settings, self.uploads, self.judgement, self.progression, self.storage
+        )
         self._me = me
         self._topics = topics
         self._settings = settings
@@ -89,11 +108,13 @@ class CoordinatorCore:
 
     def handle(self, event: CoordinatorEvent, at: Moment) -> list[CoordinatorEffect]:
         """Take one event; the effects are to be carried out in order."""
+        self.storage.advance(at)
         effects = self._take(event, at)
         if self._linked and at.now_s >= self._birth_s:
             effects += self._be_born(at)
-        effects += self.progression.go_on(self.roster.online, self._linked, at)
-        self.uploads.expire(at)
+        if not self.storage.blocked:
+            effects += self.progression.go_on(self.roster.online, self._linked, at)
+        effects += self.uploads.expire(at)
         for device in self.roster.expire(at):
             effects.append(Log(Level.INFO, "device did not come back", {"device": device}))
         return effects
@@ -102,7 +123,9 @@ class CoordinatorCore:
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
         birth_s = self._birth_s if self._linked else inf
-        return min(birth_s, self.progression.due_s, self.uploads.due_s, self.roster.due_s)
+        storage = self.storage
+        progress_s = storage.retry_s if storage.blocked else self.progression.due_s
+        return min(birth_s, progress_s, self.uploads.due_s, self.roster.due_s)
 
     def validate(self) -> None:
         """The invariants, for tests: call after every event."""
@@ -125,15 +148,29 @@ class CoordinatorCore:
             case Unlinked():
                 self._incarnation = None
                 return [Log(Level.WARNING, "link down", {"reason": event.reason})]
+            case StorageFull():
+                return self._storage_full(event.effect, at)
             case UploadOpened():
                 return self.uploads.opened(event.id, event.held, at)
             case Screened():
-                return self._screened(event, at)
+                return self._ingestion.screened(event)
+            case Judged():
+                return self._ingestion.judged(event.verdict, at)
             case Combined():
-                return self.progression.combined(event, self._linked, at)
+                told = self.storage.worked()
+                return told + self.progression.combined(event, self._linked, at)
             case Evaluated():
                 return self.progression.evaluated(event)
         assert_never(event)
+
+    def _storage_full(self, effect: object, at: Moment) -> list[CoordinatorEffect]:
+        """What was to be kept was not: it is offered again, or made again, in a while."""
+        match effect:
+            case OpenUpload() | WriteChunk() | Screen() | Judge():
+                self.uploads.forget(effect.id)
+            case Combine():
+                self.progression.combine_failed()
+        return self.storage.failed(effect, at)
 
     # The link
 
@@ -187,7 +224,7 @@ class CoordinatorCore:
             case Place.UP, Hello():
                 return self._hello(address.device, message, at)
             case Place.UP, Offer():
-                return self._offer(address.device, message, at)
+                return self._ingestion.offer(address.device, message, at)
             case Place.UP, Chunk():
                 return self.uploads.chunk(address.device, message, at)
             case Place.UP, Request():
@@ -251,34 +288,3 @@ class CoordinatorCore:
     def _request(self, device: str, request: Request) -> list[CoordinatorEffect]:
         topic = self._topics.down(device)
         return [ServeChunk(topic, request.version, index) for index in request.chunks]
-
-    # Updates
-
-    def _offer(self, device: str, offer: Offer, at: Moment) -> list[CoordinatorEffect]:
-        id = UpdateId(device, offer.outbox, offer.sequence)
-        if self.judgement.is_settled(id):
-            return self.judgement.repeat(id)
-        if self.uploads.is_screening(device):
-            return []  # the verdict is on its way; what else the device has, it offers again
-        if (refusal := self._objection(offer)) is not None:
-            return [*self.uploads.drop(device), *self.judgement.refuse(id, offer, *refusal)]
-        return self.uploads.offered(id, offer, at)
-
-    def _objection(self, offer: Offer) -> tuple[Reason, str] | None:
-        progression, limit = self.progression, self._settings.aggregation.max_staleness
-        return objection(offer, self._me.ledger, progression.current, progression.next_base, limit)
-
-    def _screened(self, event: Screened, at: Moment) -> list[CoordinatorEffect]:
-        offer = self.uploads.finish(event.id)
-        if offer is None:
-            return []
-        # Versions may have come about while the chunks were under way.
-        refusal = self._objection(offer)
-        if event.refusal is not None:
-            refusal = (event.refusal, event.detail)
-        if refusal is not None:
-            return self.judgement.refuse(event.id, offer, *refusal)
-        accepted = Accepted(event.id, offer.base_version, offer.examples)
-        self.progression.accept(accepted, at)
-        version = self.progression.current.version
-        return self.judgement.accept(accepted, offer, event.norm, version)

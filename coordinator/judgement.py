@@ -7,14 +7,14 @@ receipt is lost, the offer comes again and is refused again.
 
 from __future__ import annotations
 
-from coordinator.vocabulary import Accepted, CoordinatorEffect, Enter, Refuse, Report, UpdateId
+from coordinator.vocabulary import CoordinatorEffect, Judge, Report, UpdateId
 from federation.machine import Level, Log, Publish
-from federation.messages import Offer, Reason, Receipt, Verdict, encode
+from federation.messages import Reason, Receipt, Verdict, encode
 from federation.topics import Topics
 
 
 class Judgement:
-    """What was judged, and how a verdict is entered and told."""
+    """What was judged, and how a verdict is told once the ledger has it."""
 
     def __init__(self, topics: Topics, settled: dict[tuple[str, bytes], int]) -> None:
         self._topics = topics
@@ -28,11 +28,9 @@ class Judgement:
         """Tell once more that an update was judged: its receipt was lost."""
         return [self._receipt(id, Verdict.KNOWN)]
 
-    def accept(
-        self, accepted: Accepted, offer: Offer, norm: float, version: int
-    ) -> list[CoordinatorEffect]:
-        """Enter an update and tell its device; `version` is the current one."""
-        id = accepted.id
+    def accepted(self, verdict: Judge, version: int) -> list[CoordinatorEffect]:
+        """An update is in the ledger: tell its device; `version` is the current one."""
+        id, offer = verdict.id, verdict.offer
         self._settled[id.device, id.outbox] = id.sequence
         facts = {
             "device": id.device,
@@ -45,29 +43,26 @@ class Judgement:
             "steps": offer.steps,
             "train_s": offer.train_s,
             "bytes": offer.payload.size,
-            "norm": norm,
+            "norm": verdict.norm,
             "metrics": offer.metrics,
         }
         return [
-            Enter(accepted, offer, norm),
             self._receipt(id, Verdict.ACCEPTED),
             Log(Level.INFO, "update accepted", facts),
             Report("update", {**facts, **details}),
         ]
 
-    def refuse(
-        self, id: UpdateId, offer: Offer, reason: Reason, detail: str
-    ) -> list[CoordinatorEffect]:
-        """Enter a refusal and tell the device why."""
+    def refused(self, verdict: Judge) -> list[CoordinatorEffect]:
+        """A refusal is in the ledger: tell the device why."""
+        id, reason, detail = verdict.id, verdict.refusal, verdict.detail
         facts = {
             "device": id.device,
             "sequence": id.sequence,
-            "base_version": offer.base_version,
+            "base_version": verdict.offer.base_version,
             "reason": str(reason),
             "detail": detail,
         }
         return [
-            Refuse(id, offer, reason, detail),
             self._receipt(id, Verdict.REFUSED, reason, detail),
             Log(Level.WARNING, "update refused", facts),
             Report("refusal", facts),

@@ -16,10 +16,9 @@ from pathlib import Path
 import msgpack
 
 from config.settings import Aggregation
-from coordinator.vocabulary import Accepted, Contribution, UpdateId
+from coordinator.vocabulary import Accepted, Contribution, Judge, UpdateId
 from federation.database import open_database, transaction
 from federation.layout import Layout
-from federation.messages import Offer, Reason
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -66,13 +65,44 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def enter(self, id: UpdateId, offer: Offer, norm: float) -> None:
-        """An update was accepted."""
-        self._judge(id, offer, norm=norm)
+    def judge(self, verdict: Judge) -> None:
+        """An update was accepted, or refused."""
+        id, offer = verdict.id, verdict.offer
+        accepted = verdict.refusal is None
+        name = (id.device, id.outbox, id.sequence)
+        with transaction(self._db):
+            # An update that was refused may be offered again, if the receipt was lost.
+            self._db.execute(
+                "DELETE FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
+                "AND refusal IS NOT NULL",
+                name,
+            )
+            self._db.execute(
+                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *name,
+                    offer.base_version,
+                    offer.examples,
+                    offer.steps,
+                    offer.train_s,
+                    offer.codec,
+                    offer.payload.size,
+                    None if accepted else str(verdict.refusal),
+                    None if accepted else verdict.detail,
+                    verdict.norm if accepted else None,
+                    msgpack.packb(offer.metrics),
+                    time.time(),
+                ),
+            )
 
-    def refuse(self, id: UpdateId, offer: Offer, reason: Reason, detail: str) -> None:
-        """An update was refused."""
-        self._judge(id, offer, refusal=str(reason), detail=detail)
+    def is_accepted(self, id: UpdateId) -> bool:
+        """Whether an update was accepted."""
+        query = (
+            "SELECT 1 FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
+            "AND refusal IS NULL"
+        )
+        row = self._db.execute(query, (id.device, id.outbox, id.sequence)).fetchone()
+        return row is not None
 
     def add_version(
         self, version: int, contributions: Iterable[Contribution], rule: Aggregation
@@ -194,38 +224,3 @@ class Ledger:
         self._db.execute(
             "INSERT INTO versions VALUES (?, ?, NULL, ?, NULL)", (version, time.time(), note)
         )
-
-    def _judge(
-        self,
-        id: UpdateId,
-        offer: Offer,
-        *,
-        norm: float | None = None,
-        refusal: str | None = None,
-        detail: str | None = None,
-    ) -> None:
-        name = (id.device, id.outbox, id.sequence)
-        with transaction(self._db):
-            # An update that was refused may be offered again, if the receipt was lost.
-            self._db.execute(
-                "DELETE FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
-                "AND refusal IS NOT NULL",
-                name,
-            )
-            self._db.execute(
-                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *name,
-                    offer.base_version,
-                    offer.examples,
-                    offer.steps,
-                    offer.train_s,
-                    offer.codec,
-                    offer.payload.size,
-                    refusal,
-                    detail,
-                    norm,
-                    msgpack.packb(offer.metrics),
-                    time.time(),
-                ),
-            )

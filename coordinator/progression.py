@@ -14,6 +14,7 @@ from coordinator.trigger import candidates, chosen, contribution, deadline_s
 from coordinator.vocabulary import (
     Accepted,
     Announce,
+    Clean,
     Combine,
     Combined,
     CoordinatorEffect,
@@ -115,6 +116,10 @@ class Progression:
             return [Combine(version, tuple(contribution(self._rule, a, version) for a in taken))]
         return self._draw_again(linked, at) if overdue else []
 
+    def combine_failed(self) -> None:
+        """The next version could not be kept: it is made again, of whatever is there then."""
+        self._combining = False
+
     def combined(self, event: Combined, linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """The next version is there: it is the current one now."""
         self._combining = False
@@ -135,7 +140,7 @@ class Progression:
         ]
         if linked:
             effects += self.announce(at)
-        return effects + self._evaluate() + self._end()
+        return [*effects, Clean(self._oldest_needed()), *self._evaluate(), *self._end()]
 
     def evaluated(self, event: Evaluated) -> list[CoordinatorEffect]:
         """A version was tested; older ones that were skipped over are not waited for."""
@@ -148,6 +153,11 @@ class Progression:
         else:
             effects = [Log(Level.INFO, "version evaluated", facts), Report("evaluation", facts)]
         return effects + self._end()
+
+    def _oldest_needed(self) -> int:
+        """The oldest version to keep: one that an accepted update waits with is not forgotten."""
+        kept = self.current.version - self._settings.keep_versions + 1
+        return min([kept, *(accepted.base_version for accepted in self.buffer)])
 
     def _evaluate(self) -> list[CoordinatorEffect]:
         version = self.current.version

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
 from config.failures import ExitCode, Failure
 from coordinator.vocabulary import Report
+from federation.files import is_storage_full
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -32,6 +36,7 @@ class Reporter:
         """
         self._sinks = sinks
         self._began_s = time.monotonic()
+        self._told = False
         try:
             self._file = path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -43,12 +48,26 @@ class Reporter:
         """Write one row: its kind, seconds since the start, and its facts."""
         elapsed_s = round(time.monotonic() - self._began_s, 3)
         row = {"kind": report.kind, "time_s": elapsed_s, **report.facts}
-        self._file.write(json.dumps(row) + "\n")
+        try:
+            self._file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            self._tell_once(error)
         for sink in self._sinks:
             sink.write(row)
 
     def close(self) -> None:
         """Close the file and the sinks."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._tell_once(error)
         for sink in self._sinks:
             sink.close()
+
+    def _tell_once(self, error: OSError) -> None:
+        # The ledger has what matters: a disk that is full does not end the coordinator here.
+        if not is_storage_full(error):
+            raise error
+        if not self._told:
+            log.warning("storage full: rows of reports.jsonl are lost")
+        self._told = True

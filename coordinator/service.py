@@ -6,8 +6,8 @@ a thread aside, evaluation in a process of its own; both come back as calls into
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from os import urandom
@@ -17,6 +17,7 @@ from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import CoordinatorSettings
+from coordinator.broadcast import Broadcast
 from coordinator.combiner import combine, screen
 from coordinator.core import CoordinatorCore, Self
 from coordinator.evaluation import Evaluator
@@ -28,34 +29,35 @@ from coordinator.spool import Spool
 from coordinator.versions import Versions
 from coordinator.vocabulary import (
     Announce,
+    Clean,
     Combine,
     Combined,
     CoordinatorEffect,
     DropUpload,
-    Enter,
     Evaluate,
     Evaluated,
+    Judge,
+    Judged,
     OpenUpload,
     Recollection,
-    Refuse,
     Report,
     Screen,
     ServeChunk,
+    Sweep,
     UploadOpened,
     VersionInfo,
     WriteChunk,
 )
 from coordinator.wandb_sink import WandbSink
+from federation.files import is_storage_full
 from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
-from federation.messages import Chunk, Header, MessageError, State, encode
+from federation.messages import Header, MessageError, State, encode
 from federation.paho_session import PahoSession
-from federation.session import HIGH_WATER_BYTES, Identity
+from federation.session import Identity
 from federation.shell import Shell, end_with
 from federation.state_directory import StateDirectory, in_state_directory
 from federation.topics import Topics
-
-FAREWELL_S = 10.0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -99,8 +101,8 @@ class _Service:
         closing.callback(self._evaluator.close)
         self._topics = Topics(settings.federation.prefix, settings.federation.name)
         self._me = Self(self._ledger.identity, urandom(8), self._ledger.boots)
-        self._bulk: Iterator[Publish] = iter(())
         self._session = PahoSession(settings.link, self._identity(), self._shell.put)
+        self._broadcast = Broadcast(self._session, self._versions, self._topics)
         self._core = CoordinatorCore(self._me, self._topics, settings, self._remember())
 
     def run(self) -> Stop:
@@ -113,10 +115,10 @@ class _Service:
             self._shell.tell(Log(Level.INFO, text))
             return Stop(ExitCode.OK, text)
         stop = self._shell.run(
-            self._core, self._session, self._settings.link, self._carry_out, self._publish_bulk
+            self._core, self._session, self._settings.link, self._carry_out, self._broadcast.go_on
         )
         if stop.exit_code == ExitCode.OK:
-            self._finish_bulk()
+            self._broadcast.finish()
         # Nobody is told that the coordinator is gone when another one has taken its place.
         known = None if stop.exit_code == ExitCode.DUPLICATE else self._farewell()
         self._session.stop(known)
@@ -167,21 +169,25 @@ class _Service:
                 self._spool.drop(effect.id)
             case Screen():
                 self._do_aside(
+                    effect,
                     lambda: screen(self._spool, self._layout, effect.id, effect.offer),
                     lambda screened: screened,
                 )
-            case Enter():
-                self._ledger.enter(effect.accepted.id, effect.offer, effect.norm)
-            case Refuse():
-                self._ledger.refuse(effect.id, effect.offer, effect.reason, effect.detail)
-                self._spool.drop(effect.id)
+            case Judge():
+                self._ledger.judge(effect)
+                if effect.refusal is not None:
+                    self._spool.drop(effect.id)
+                self._shell.put(Judged(effect))
+            case Sweep():
+                self._sweep(effect)
             case Combine():
                 self._combine(effect)
+            case Clean():
+                self._clean(effect.oldest)
             case Announce():
-                self._bulk = self._announcement(effect)
-                self._publish_bulk()
+                self._broadcast.announce(effect)
             case ServeChunk():
-                self._serve(effect)
+                self._broadcast.serve(effect)
             case Evaluate():
                 self._evaluator.evaluate(effect.version)
             case Report():
@@ -189,12 +195,14 @@ class _Service:
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 
-    def _do_aside(self, work: Callable[[], Any], finish: Callable[[Any], object]) -> None:
+    def _do_aside(
+        self, effect: object, work: Callable[[], Any], finish: Callable[[Any], object]
+    ) -> None:
         """Run `work` in the thread aside and then `finish` with its result in the loop."""
 
         def done(future: Future[Any]) -> None:
             if not future.cancelled():
-                self._shell.call(lambda: finish(future.result()))
+                self._shell.call(lambda: finish(future.result()), effect)
 
         self._aside.submit(work).add_done_callback(done)
 
@@ -207,10 +215,9 @@ class _Service:
 
         def finish(info: VersionInfo) -> Combined:
             self._ledger.add_version(info.version, order.contributions, rule)
-            self._clean(info.version)
             return Combined(info, order.contributions)
 
-        self._do_aside(work, finish)
+        self._do_aside(order, work, finish)
 
     def _tested(self, event: Evaluated) -> None:
         """A test ended, in the thread of the worker's handle."""
@@ -218,61 +225,31 @@ class _Service:
         def finish() -> Evaluated:
             self._evaluator.next()
             if not event.problem:
-                self._ledger.add_metrics(event.version, event.metrics)
+                try:
+                    self._ledger.add_metrics(event.version, event.metrics)
+                except sqlite3.Error as error:
+                    if not is_storage_full(error):
+                        raise
+                    return Evaluated(event.version, {}, "the storage is full")
             return event
 
         self._shell.call(finish)
 
-    def _clean(self, newest: int) -> None:
-        """Delete versions, and the updates in them, that are older than the settings keep.
-
-        A version stays for as long as an accepted update that waits is based on it.
-        """
-        bases = [accepted.base_version for accepted in self._ledger.buffer()]
-        oldest = min([newest - self._settings.keep_versions + 1, *bases])
+    def _clean(self, oldest: int) -> None:
         for version in self._versions.stored():
             if version < oldest:
                 for id in self._ledger.contributors(version):
                     self._spool.drop(id)
         self._versions.keep(oldest)
 
-    # Bulk goes out only as fast as the link takes it
-
-    def _announcement(self, order: Announce) -> Iterator[Publish]:
-        version = order.info.version
-        for index in range(order.info.payload.count):
-            data = self._versions.chunk(version, index)
-            if data is None:
-                return
-            topic = self._topics.model_chunk(order.slot, index)
-            yield Publish(topic, Chunk(version, index, data).encode(), qos=0, retain=True)
-        yield Publish(self._topics.model, order.header, retain=True)
-
-    def _publish_bulk(self) -> bool:
-        """Publish while there is room; whether everything is out."""
-        while self._session.backlog_bytes < HIGH_WATER_BYTES:
-            message = next(self._bulk, None)
-            if message is None:
-                return True
-            if not self._session.publish(message):
-                # The link broke: the core announces anew when it is back.
-                self._bulk = iter(())
-                return True
-        return False
-
-    def _finish_bulk(self) -> None:
-        end_s = time.monotonic() + FAREWELL_S
-        while time.monotonic() < end_s:
-            if self._publish_bulk() and self._session.backlog_bytes == 0:
-                return
-            time.sleep(0.02)
-
-    def _serve(self, order: ServeChunk) -> None:
-        data = self._versions.chunk(order.version, order.index)
-        # Without room it is left out: the device asks again.
-        if data is not None and self._session.backlog_bytes < HIGH_WATER_BYTES:
-            chunk = Chunk(order.version, order.index, data).encode()
-            self._session.publish(Publish(order.topic, chunk, qos=0))
+    def _sweep(self, order: Sweep) -> None:
+        limits = self._settings.uploads
+        deleted = self._spool.sweep(
+            order.busy, self._ledger.is_accepted, limits.quota_bytes, limits.keep_s
+        )
+        if deleted:
+            facts = {"uploads": deleted}
+            self._shell.tell(Log(Level.WARNING, "unfinished uploads deleted", facts))
 
 
 def _require_encodable(header: Header) -> None:

@@ -7,12 +7,19 @@ upload needs no record of its progress and no file stays open between two chunks
 from __future__ import annotations
 
 import os
+import re
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from coordinator.vocabulary import UpdateId
 from federation.files import sync_directory
 from federation.messages import Manifest
+from federation.topics import ID_PATTERN
 from federation.transfer import held_chunks
+
+_NAME = re.compile(rf"({ID_PATTERN})\.([0-9a-f]{{16}})\.([0-9]+)")
+_BLOCK_BYTES = 512
 
 
 class Spool:
@@ -55,3 +62,43 @@ class Spool:
     def drop(self, id: UpdateId) -> None:
         """Forget an upload."""
         self.path(id).unlink(missing_ok=True)
+
+    def sweep(
+        self,
+        busy: Collection[UpdateId],
+        is_accepted: Callable[[UpdateId], bool],
+        quota_bytes: int,
+        keep_s: float,
+    ) -> int:
+        """Delete unfinished uploads that nothing came of for too long, then the oldest over quota.
+
+        Args:
+            busy: the uploads under way; they are not deleted.
+            is_accepted: whether an update is in the ledger: then it is no unfinished one.
+            quota_bytes: what unfinished uploads may take on disk, those under way included.
+            keep_s: how long one is kept after its last chunk, in seconds of this machine's clock.
+
+        Returns:
+            How many were deleted. What is deleted by mistake costs its device another upload.
+        """
+        oldest_s = time.time() - keep_s
+        deleted = used_bytes = 0
+        found = self._unfinished(is_accepted)
+        for id, stat in sorted(found, key=lambda one: (one[0] not in busy, -one[1].st_mtime)):
+            used_bytes += stat.st_blocks * _BLOCK_BYTES
+            if id not in busy and (stat.st_mtime < oldest_s or used_bytes > quota_bytes):
+                used_bytes -= stat.st_blocks * _BLOCK_BYTES
+                self.drop(id)
+                deleted += 1
+        return deleted
+
+    def _unfinished(
+        self, is_accepted: Callable[[UpdateId], bool]
+    ) -> list[tuple[UpdateId, os.stat_result]]:
+        found = []
+        for entry in os.scandir(self._folder):
+            if name := _NAME.fullmatch(entry.name):
+                id = UpdateId(name[1], bytes.fromhex(name[2]), int(name[3]))
+                if not is_accepted(id):
+                    found.append((id, entry.stat()))
+        return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
-from config.settings import Transfer
+from config.settings import Transfer, UploadLimits
 from coordinator.vocabulary import (
     CoordinatorEffect,
     DropUpload,
     OpenUpload,
     Screen,
+    Sweep,
     UpdateId,
     WriteChunk,
 )
@@ -23,7 +24,7 @@ from federation.messages import Chunk, Offer, Pace, Want, encode
 from federation.topics import Topics
 from federation.transfer import Intake, Window
 
-MAX_UPLOADS = 256
+SWEEP_S = 600.0
 IDLE_S = 600.0
 MAKE_ROOM_S = 30.0
 ASK_AGAIN_S = 1.0
@@ -45,19 +46,22 @@ class Upload:
 class Uploads:
     """All uploads under way."""
 
-    def __init__(self, topics: Topics, transfer: Transfer) -> None:
+    def __init__(self, topics: Topics, transfer: Transfer, limits: UploadLimits) -> None:
         self._topics = topics
         self._max_window = transfer.max_window
+        self._limits = limits
         self._uploads: dict[str, Upload] = {}
+        self._sweep_s: float | None = None
 
     def __len__(self) -> int:
         return len(self._uploads)
 
     @property
     def due_s(self) -> float:
-        """When the longest idle upload is to be given up."""
+        """When the longest idle upload is to be given up, or the spool to be swept."""
         waiting = (u.last_s for u in self._uploads.values() if not u.screening)
-        return min(waiting, default=inf) + IDLE_S
+        sweep_s = inf if self._sweep_s is None else self._sweep_s
+        return min(min(waiting, default=inf) + IDLE_S, sweep_s)
 
     def is_screening(self, device: str) -> bool:
         """Whether an upload of this device is complete and about to be judged."""
@@ -79,16 +83,10 @@ class Uploads:
         effects: list[CoordinatorEffect] = []
         if upload is not None:
             effects += self.drop(id.device)
-        if len(self._uploads) >= MAX_UPLOADS:
+        if not self._has_room(offer):
             self._make_room(at)
-        if len(self._uploads) >= MAX_UPLOADS:
-            pace = Pace(
-                outbox=id.outbox,
-                sequence=id.sequence,
-                wait_s=PACE_S * (1 + at.chance),
-                reason="too many uploads under way",
-            )
-            return [*effects, self._tell(id.device, encode(pace))]
+        if not self._has_room(offer):
+            return [*effects, self.put_off(id, "too many uploads under way", at)]
         self._uploads[id.device] = Upload(id, offer, Window(self._max_window), at.now_s)
         return [*effects, OpenUpload(id, offer.payload)]
 
@@ -114,24 +112,45 @@ class Uploads:
         write = WriteChunk(upload.id, offset, chunk.data)
         return [write, *self._go_on(upload, intake, at)]
 
-    def finish(self, id: UpdateId) -> Offer | None:
+    def put_off(self, id: UpdateId, reason: str, at: Moment) -> Publish:
+        """Ask a device to offer its update later."""
+        wait_s = PACE_S * (1 + at.chance)
+        pace = Pace(outbox=id.outbox, sequence=id.sequence, wait_s=wait_s, reason=reason)
+        return self._tell(id.device, encode(pace))
+
+    def screened(self, id: UpdateId) -> Offer | None:
         """The upload was screened: its offer, unless it is under way no more."""
         upload = self._find(id)
-        if upload is None or not upload.screening:
-            return None
-        del self._uploads[id.device]
-        return upload.offer
+        return upload.offer if upload is not None and upload.screening else None
+
+    def forget(self, id: UpdateId) -> None:
+        """It is under way no more: judged, or there was no room. The spool keeps what has come."""
+        if self._find(id) is not None:
+            del self._uploads[id.device]
 
     def drop(self, device: str) -> list[CoordinatorEffect]:
         """Give up what a device has under way."""
         upload = self._uploads.pop(device, None)
         return [DropUpload(upload.id)] if upload is not None else []
 
-    def expire(self, at: Moment) -> None:
-        """Forget uploads that have been idle for long; the spool keeps what has come."""
+    def expire(self, at: Moment) -> list[CoordinatorEffect]:
+        """Forget uploads that have been idle for long; now and then, have the spool swept."""
         for device, upload in list(self._uploads.items()):
             if at.now_s - upload.last_s >= IDLE_S and not upload.screening:
                 del self._uploads[device]
+        if self._sweep_s is None:
+            self._sweep_s = at.now_s + SWEEP_S
+        if at.now_s < self._sweep_s:
+            return []
+        self._sweep_s = at.now_s + SWEEP_S
+        return [Sweep(frozenset(upload.id for upload in self._uploads.values()))]
+
+    def _has_room(self, offer: Offer) -> bool:
+        if len(self._uploads) >= self._limits.at_once:
+            return False
+        under_way = sum(upload.offer.payload.size for upload in self._uploads.values())
+        # One always has room, lest a model that is larger than the quota were never learned.
+        return not self._uploads or under_way + offer.payload.size <= self._limits.quota_bytes
 
     def _make_room(self, at: Moment) -> None:
         """Forget the longest idle upload, if it is idle at all; the spool keeps what has come."""

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from federation.layout import Layout
-from federation.machine import Linked, Log, Publish, Received, Stop, Tick, Unlinked
+from federation.machine import (
+    Linked,
+    Log,
+    Publish,
+    Received,
+    Stop,
+    StorageFull,
+    Tick,
+    Unlinked,
+)
 from federation.messages import Manifest, Offer, Reason
 
 
@@ -88,6 +97,13 @@ class Screened:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict is in the ledger for good: now it can be told."""
+
+    verdict: Judge
+
+
+@dataclass(frozen=True, slots=True)
 class Combined:
     """A new version is checkpointed, and in the ledger together with what it is made of."""
 
@@ -105,7 +121,16 @@ class Evaluated:
 
 
 CoordinatorEvent: TypeAlias = (
-    Linked | Unlinked | Received | Tick | UploadOpened | Screened | Combined | Evaluated
+    Linked
+    | Unlinked
+    | Received
+    | Tick
+    | StorageFull
+    | UploadOpened
+    | Screened
+    | Judged
+    | Combined
+    | Evaluated
 )
 
 # Effects
@@ -144,22 +169,21 @@ class Screen:
 
 
 @dataclass(frozen=True, slots=True)
-class Enter:
-    """Enter an accepted update into the ledger, durably, before anything that follows."""
+class Sweep:
+    """Delete unfinished uploads that are too old or too many, but for those under way."""
 
-    accepted: Accepted
-    offer: Offer
-    norm: float
+    busy: frozenset[UpdateId]
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """Enter a refusal into the ledger, durably, before anything that follows."""
+class Judge:
+    """Enter a verdict into the ledger, durably: `Judged`. Without a refusal it is accepted."""
 
     id: UpdateId
     offer: Offer
-    reason: Reason
-    detail: str
+    norm: float = 0.0
+    refusal: Reason | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +192,13 @@ class Combine:
 
     base_version: int
     contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Delete versions before `oldest`, and the updates in them."""
+
+    oldest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +241,11 @@ CoordinatorEffect: TypeAlias = (
     | OpenUpload
     | WriteChunk
     | DropUpload
+    | Sweep
     | Screen
-    | Enter
-    | Refuse
+    | Judge
     | Combine
+    | Clean
     | Announce
     | ServeChunk
     | Evaluate

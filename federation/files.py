@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +36,18 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether this is the error of a disk, or a quota, that has no room left."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) in _SQLITE_FULL
+    return False
+
+
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
 
 
 def sync_directory(directory: Path) -> None:

@@ -55,6 +55,13 @@ class Tick:
     """Time has passed; the shell sends one when `next_tick_s` of its core is reached."""
 
 
+@dataclass(frozen=True, slots=True)
+class StorageFull:
+    """The disk has no room: this effect was not carried out, and nothing of it remains."""
+
+    effect: object
+
+
 # Effects
 
 

@@ -10,9 +10,11 @@ import logging
 import queue
 import random
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ from typing import Any, Protocol
 from config.failures import ExitCode, Failure
 from config.logs import facts
 from config.settings import Link
+from federation.files import is_storage_full
 from federation.machine import (
     Level,
     Linked,
@@ -27,6 +30,7 @@ from federation.machine import (
     Moment,
     Publish,
     Stop,
+    StorageFull,
     Subscribe,
     Tick,
     Unsubscribe,
@@ -61,9 +65,13 @@ class Shell:
         """An event for the core; from any thread."""
         self._items.put(event)
 
-    def call(self, function: Callable[[], object]) -> None:
-        """Have the loop run `function`; what it gives, unless None, is an event for the core."""
-        self._items.put(_Call(function))
+    def call(self, function: Callable[[], object], effect: object = None) -> None:
+        """Have the loop run `function`; what it gives, unless None, is an event for the core.
+
+        Args:
+            effect: what it finishes to carry out, for `StorageFull`.
+        """
+        self._items.put(_Call(function, effect))
 
     def run(
         self,
@@ -79,6 +87,8 @@ class Shell:
             carry_out: carries out the effects that are the role's own.
             when_drained: called when the session has room for more bulk.
 
+        An effect that a full disk does not let it carry out is told to the core: `StorageFull`.
+
         Raises:
             Failure: the broker was not reached in the time that the settings give it.
         """
@@ -88,7 +98,7 @@ class Shell:
         while True:
             item = self._next(min(core.next_tick_s, give_up_s, self._traffic_due_s(session)))
             if isinstance(item, _Call):
-                item = item.function()
+                item = _unless_full(item.function, item.effect)
             if isinstance(item, Linked):
                 give_up_s = inf
             if time.monotonic() >= give_up_s:
@@ -121,7 +131,9 @@ class Shell:
                     case Stop():
                         return self._ended(effect)
                     case _:
-                        carry_out(effect)
+                        full = _unless_full(partial(carry_out, effect), effect)
+                        if full is not None:
+                            self.put(full)
 
     def _ended(self, stop: Stop) -> Stop:
         # What is not as it should be is told as a failure, by whoever raises it.
@@ -178,8 +190,19 @@ def end_with(stop: Stop) -> Stop:
     return stop
 
 
-class _Call:
-    __slots__ = ("function",)
+def _unless_full(function: Callable[[], Any], effect: object) -> Any:
+    """What `function` gives; where it finds the disk full, the event that says so."""
+    try:
+        return function()
+    except (OSError, sqlite3.Error) as error:
+        if not is_storage_full(error):
+            raise
+        return StorageFull(effect)
 
-    def __init__(self, function: Callable[[], object]) -> None:
+
+class _Call:
+    __slots__ = ("effect", "function")
+
+    def __init__(self, function: Callable[[], object], effect: object) -> None:
         self.function = function
+        self.effect = effect

@@ -265,13 +265,14 @@ class Coordinator(Party):
                 disk.spool.pop(id, None)
             case cv.Screen(id=id):
                 self.later(0.02, cv.Screened(id, 1.0, None))
-            case cv.Enter(accepted=accepted):
-                assert accepted.id not in disk.entered, "entered twice"
-                disk.entered[accepted.id] = accepted
-                disk.settled[accepted.id.device, accepted.id.outbox] = accepted.id.sequence
-            case cv.Refuse(id=id, reason=reason):
-                assert id not in disk.entered
-                disk.refused[id] = reason
+            case cv.Judge(id=id, offer=offer, refusal=reason):
+                assert id not in disk.entered, "entered twice"
+                if reason is None:
+                    disk.entered[id] = cv.Accepted(id, offer.base_version, offer.examples)
+                    disk.settled[id.device, id.outbox] = id.sequence
+                else:
+                    disk.refused[id] = reason
+                self.inbox(cv.Judged(effect))
             case cv.Combine():
                 self.world.time.call_in(0.05, lambda: self.combine(effect))
             case cv.Announce(info=info, slot=slot, header=header):

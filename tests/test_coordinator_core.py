@@ -12,28 +12,34 @@ from config.failures import ExitCode
 from config.settings import CoordinatorSettings
 from coordinator.core import GRACE_S, CoordinatorCore, Self
 from coordinator.roster import CONFIRM_S
+from coordinator.storage import RETRY_S
+from coordinator.uploads import SWEEP_S
 from coordinator.vocabulary import (
     Accepted,
     Announce,
     Combine,
     Combined,
-    Enter,
+    Judge,
+    Judged,
+    OpenUpload,
     Recollection,
-    Refuse,
     Report,
     Screen,
     Screened,
     ServeChunk,
+    Sweep,
     UpdateId,
     UploadOpened,
+    WriteChunk,
 )
-from federation.machine import Linked, Log, Publish, Stop, Tick, Unlinked
+from federation.machine import Level, Linked, Log, Publish, Stop, StorageFull, Tick, Unlinked
 from federation.messages import (
     Chunk,
     CoordinatorPresence,
     Header,
     Hello,
     Offer,
+    Pace,
     Reason,
     Receipt,
     Request,
@@ -85,9 +91,12 @@ class Bench:
         self.now_s = 0.0
 
     def __call__(self, event: Any, chance: float = 0.0) -> list[Any]:
-        effects = self.core.handle(event, at(self.now_s, chance))
+        effects = list(self.core.handle(event, at(self.now_s, chance)))
         self.core.validate()
-        return list(effects)
+        # The ledger takes every verdict in at once.
+        for verdict in [effect for effect in effects if isinstance(effect, Judge)]:
+            effects += self(Judged(verdict))
+        return effects
 
     def hear(self, topic: str, message: Any) -> list[Any]:
         return self(heard(topic, message))
@@ -302,10 +311,10 @@ def test_an_update_is_offered_wanted_taken_in_screened_and_entered_before_its_re
     last = bench.up(Chunk(0, 2, PAYLOAD[2048:]).encode())
     assert kinds(last) == ["WriteChunk", "Screen"]
     effects = bench(Screened(ONE, 2.5, None))
-    assert effects[0] == Enter(Accepted(ONE, 5, 10), offer(), 2.5)
+    assert effects[0] == Judge(ONE, offer(), 2.5)
     receipt = Receipt(outbox=OUTBOX, sequence=0, verdict=Verdict.ACCEPTED)
     assert told(effects[1:2], TOPICS.down("one")) == [receipt]
-    assert kinds(effects) == ["Enter", "Publish", "Log", "Report"]
+    assert kinds(effects) == ["Judge", "Publish", "Log", "Report"]
     assert bench.core.progression.buffer == [Accepted(ONE, 5, 10)]
 
 
@@ -331,11 +340,11 @@ def test_a_refusal_is_entered_before_its_receipt_and_no_chunk_moves() -> None:
     bench = Bench().begin()
     effects = bench.up(offer(base_version=1))
     detail = "missed 4 versions, at most 3 are allowed"
-    assert effects[0] == Refuse(ONE, offer(base_version=1), Reason.STALE, detail)
+    assert effects[0] == Judge(ONE, offer(base_version=1), 0.0, Reason.STALE, detail)
     (receipt,) = told(effects[1:2], TOPICS.down("one"))
     assert isinstance(receipt, Receipt)
     assert (receipt.verdict, receipt.reason) == (Verdict.REFUSED, Reason.STALE)
-    assert kinds(effects) == ["Refuse", "Publish", "Log", "Report"]
+    assert kinds(effects) == ["Judge", "Publish", "Log", "Report"]
 
 
 def test_an_upload_that_fails_its_screening_is_refused() -> None:
@@ -343,7 +352,7 @@ def test_an_upload_that_fails_its_screening_is_refused() -> None:
     bench.up(offer())
     bench(UploadOpened(ONE, frozenset({0, 1, 2})))
     effects = bench(Screened(ONE, 0.0, Reason.NOT_FINITE, "holds no numbers"))
-    assert effects[0] == Refuse(ONE, offer(), Reason.NOT_FINITE, "holds no numbers")
+    assert effects[0] == Judge(ONE, offer(), 0.0, Reason.NOT_FINITE, "holds no numbers")
     assert bench.core.progression.buffer == []
 
 
@@ -390,8 +399,7 @@ def test_an_update_that_became_stale_on_its_way_is_refused_after_all() -> None:
     bench.deliver(0, "one")
     assert bench.core.progression.next_base == 6
     effects = bench(Screened(an_id("two"), 1.0, None))
-    assert kinds(effects)[0] == "Refuse"
-    assert effects[0].reason is Reason.STALE
+    assert effects[0].refusal is Reason.STALE
 
 
 def test_an_upload_that_is_being_screened_is_not_torn_away_by_any_offer() -> None:
@@ -402,7 +410,7 @@ def test_an_upload_that_is_being_screened_is_not_torn_away_by_any_offer() -> Non
     # Now stale, and its file is being read: to drop it here would pull it from under the reader.
     assert bench.up(offer(), "two") == []
     assert bench.up(offer(outbox=b"outbox-2"), "two") == []
-    assert kinds(bench(Screened(an_id("two"), 1.0, None)))[0] == "Refuse"
+    assert bench(Screened(an_id("two"), 1.0, None))[0].refusal is Reason.STALE
 
 
 def test_a_screening_that_nobody_waits_for_changes_nothing() -> None:
@@ -415,10 +423,71 @@ def test_an_idle_upload_is_forgotten_in_time_and_goes_on_with_the_next_offer() -
     bench = Bench().begin()
     bench.up(offer())
     bench(UploadOpened(ONE, frozenset()))
-    bench.now_s = bench.core.next_tick_s
-    bench(Tick())
-    assert len(bench.core.uploads) == 0
+    while len(bench.core.uploads):
+        assert bench.core.next_tick_s < inf
+        bench.now_s = bench.core.next_tick_s
+        bench(Tick())
     assert kinds(bench.up(offer())) == ["OpenUpload"]
+
+
+# A disk without room
+
+
+@pytest.fixture
+def full() -> Bench:
+    """A coordinator that had no room for the chunk of an upload."""
+    bench = Bench().begin()
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset()))
+    (log,) = bench(StorageFull(WriteChunk(ONE, 0, PAYLOAD[:1024])))
+    assert (log.level, log.facts["while"]) == (Level.ERROR, "WriteChunk")
+    return bench
+
+
+def test_without_room_offers_are_put_off_with_the_reason(full: Bench) -> None:
+    (pace,) = told(full.up(offer()), TOPICS.down("one"))
+    assert isinstance(pace, Pace)
+    assert pace.reason == "the storage of the coordinator is full"
+    assert kinds(full(StorageFull(WriteChunk(ONE, 0, b"x")))) == [], "it is told once"
+
+
+def test_without_room_a_verdict_is_not_told_and_is_reached_again_later() -> None:
+    bench = Bench().begin()
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset({0, 1, 2})))
+    (verdict,) = bench.core.handle(Screened(ONE, 2.5, None), at(bench.now_s))
+    assert kinds(bench(StorageFull(verdict))) == ["Log"]
+    assert bench.core.progression.buffer == []
+    bench.now_s = bench.core.next_tick_s
+    assert kinds(bench.up(offer())) == ["OpenUpload"]
+    bench(UploadOpened(ONE, frozenset({0, 1, 2})))
+    effects = bench(Screened(ONE, 2.5, None))
+    assert [e.text for e in effects if isinstance(e, Log)] == [
+        "storage has room again",
+        "update accepted",
+    ]
+
+
+def test_without_room_for_a_version_it_is_made_again_in_a_while() -> None:
+    bench = Bench({"trigger": "immediate"}).begin()
+    order = bench.deliver()[-1]
+    assert isinstance(order, Combine)
+    bench(StorageFull(order))
+    assert bench.core.next_tick_s == bench.now_s + RETRY_S
+    bench.now_s += RETRY_S
+    assert bench(Tick()) == [order]
+    effects = bench(Combined(a_version(6, PAYLOAD), order.contributions))
+    assert kinds(effects)[:2] == ["Log", "Log"]
+    assert "storage has room again" in [e.text for e in effects if isinstance(e, Log)]
+
+
+def test_a_disk_that_stays_full_is_tried_again_and_again_without_a_word(full: Bench) -> None:
+    for _ in range(3):
+        full.now_s = full.core.next_tick_s
+        assert kinds(full(Tick())) == []
+        assert kinds(full.up(offer())) == ["OpenUpload"]
+        assert full(StorageFull(OpenUpload(ONE, offer().payload))) == []
+        assert full.core.next_tick_s == full.now_s + RETRY_S
 
 
 # Versions
@@ -428,7 +497,7 @@ def test_the_update_that_fills_the_buffer_orders_the_version() -> None:
     bench = Bench().begin()
     assert "Combine" not in kinds(bench.deliver(0, "one"))
     effects = bench.deliver(0, "two")
-    assert kinds(effects)[0] == "Enter", "it is in the ledger before it is combined"
+    assert kinds(effects)[0] == "Judge", "it is in the ledger before it is combined"
     assert kinds(effects)[-1] == "Combine"
 
 
@@ -487,11 +556,13 @@ def test_a_log_line_does_not_grow_with_what_a_stranger_sends() -> None:
     assert len(line.facts["detail"]) <= 300
 
 
-def test_a_coordinator_with_nothing_to_do_asks_for_no_tick() -> None:
+def test_a_coordinator_with_nothing_to_do_wakes_only_to_sweep_its_spool() -> None:
     bench = Bench().begin()
-    assert bench.core.next_tick_s == inf
-    assert isinstance(bench.core.next_tick_s, float)
+    assert bench.core.next_tick_s == SWEEP_S
     assert bench(Tick()) == []
+    bench.now_s = SWEEP_S
+    assert bench(Tick()) == [Sweep(frozenset())]
+    assert bench.core.next_tick_s == 2 * SWEEP_S
 
 
 def test_presence_says_who_and_where() -> None:

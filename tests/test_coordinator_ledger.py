@@ -15,7 +15,7 @@ from config.failures import ExitCode, Failure
 from config.settings import Aggregation
 from coordinator.ledger import Ledger
 from coordinator.trigger import contribution
-from coordinator.vocabulary import Accepted, Contribution
+from coordinator.vocabulary import Accepted, Contribution, Judge
 from federation.messages import Reason
 from tests.specimens import OUTBOX, a_layout, accepted, an_id, an_offer
 
@@ -52,6 +52,7 @@ def killed(path: Path, code: str) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from coordinator import ledger as module\n"
+        "from coordinator.vocabulary import Judge\n"
         "from tests.specimens import *\n"
         "from tests.test_coordinator_ledger import RULE, part\n"
         "def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -99,7 +100,7 @@ def test_a_ledger_is_about_one_model_from_version_zero_on(ledger: Ledger) -> Non
 def test_accepted_updates_wait_in_order_until_a_version_contains_them(ledger: Ledger) -> None:
     updates = [accepted("b", 0), accepted("a", 0, examples=20), accepted("a", 1)]
     for update in updates:
-        ledger.enter(update.id, an_offer(sequence=0, examples=update.examples), 1.0)
+        ledger.judge(Judge(update.id, an_offer(sequence=0, examples=update.examples), 1.0))
     assert ledger.buffer() == tuple(updates)
     ledger.add_version(1, [part(updates[2]), part(updates[0])], RULE)
     assert ledger.buffer() == (updates[1],)
@@ -108,31 +109,31 @@ def test_accepted_updates_wait_in_order_until_a_version_contains_them(ledger: Le
 
 
 def test_refused_updates_never_wait_and_settle_nothing(ledger: Ledger) -> None:
-    ledger.refuse(an_id("a", 3), an_offer(), Reason.STALE, "too old")
+    ledger.judge(Judge(an_id("a", 3), an_offer(), refusal=Reason.STALE, detail="too old"))
     assert ledger.buffer() == ()
     assert ledger.settled() == {}
 
 
 def test_an_update_that_was_refused_may_be_judged_again(ledger: Ledger) -> None:
     for _ in range(2):
-        ledger.refuse(an_id("a", 3), an_offer(), Reason.STALE, "too old")
-    ledger.enter(an_id("a", 3), an_offer(), 1.0)
+        ledger.judge(Judge(an_id("a", 3), an_offer(), refusal=Reason.STALE, detail="too old"))
+    ledger.judge(Judge(an_id("a", 3), an_offer(), 1.0))
     assert ledger.settled() == {("a", OUTBOX): 3}
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.enter(an_id("a", 3), an_offer(), 1.0)
+        ledger.judge(Judge(an_id("a", 3), an_offer(), 1.0))
 
 
 def test_settled_is_the_greatest_sequence_of_each_outbox_of_each_device(ledger: Ledger) -> None:
-    ledger.enter(an_id("a", 0), an_offer(), 1.0)
-    ledger.refuse(an_id("a", 1), an_offer(), Reason.STALE, "")
-    ledger.enter(an_id("a", 0, b"outbox-2"), an_offer(), 1.0)
-    ledger.enter(an_id("b", 7), an_offer(), 1.0)
+    ledger.judge(Judge(an_id("a", 0), an_offer(), 1.0))
+    ledger.judge(Judge(an_id("a", 1), an_offer(), refusal=Reason.STALE, detail=""))
+    ledger.judge(Judge(an_id("a", 0, b"outbox-2"), an_offer(), 1.0))
+    ledger.judge(Judge(an_id("b", 7), an_offer(), 1.0))
     assert ledger.settled() == {("a", OUTBOX): 0, ("a", b"outbox-2"): 0, ("b", OUTBOX): 7}
 
 
 def test_each_update_keeps_its_codec(ledger: Ledger) -> None:
-    ledger.enter(an_id("a"), an_offer(codec="int8"), 1.0)
-    ledger.enter(an_id("b"), an_offer(codec="float32"), 1.0)
+    ledger.judge(Judge(an_id("a"), an_offer(codec="int8"), 1.0))
+    ledger.judge(Judge(an_id("b"), an_offer(codec="float32"), 1.0))
     found = ledger.codecs([an_id("b"), an_id("a")])
     assert found == {an_id("a"): "int8", an_id("b"): "float32"}
 
@@ -146,17 +147,17 @@ def test_metrics_of_a_version_are_kept(ledger: Ledger, path: Path) -> None:
 
 
 def test_an_update_is_judged_once(ledger: Ledger) -> None:
-    ledger.enter(an_id("a"), an_offer(), 1.0)
+    ledger.judge(Judge(an_id("a"), an_offer(), 1.0))
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.enter(an_id("a"), an_offer(), 1.0)
+        ledger.judge(Judge(an_id("a"), an_offer(), 1.0))
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.refuse(an_id("a"), an_offer(), Reason.STALE, "")
+        ledger.judge(Judge(an_id("a"), an_offer(), refusal=Reason.STALE, detail=""))
     assert ledger.buffer() == (accepted("a"),)
 
 
 def test_an_update_enters_one_version(ledger: Ledger) -> None:
     update = accepted("a")
-    ledger.enter(update.id, an_offer(), 1.0)
+    ledger.judge(Judge(update.id, an_offer(), 1.0))
     ledger.add_version(1, [part(update)], RULE)
     with pytest.raises(sqlite3.IntegrityError):
         ledger.add_version(2, [part(update)], RULE)
@@ -165,7 +166,7 @@ def test_an_update_enters_one_version(ledger: Ledger) -> None:
 
 def test_a_version_contains_an_update_once(ledger: Ledger) -> None:
     update = accepted("a")
-    ledger.enter(update.id, an_offer(), 1.0)
+    ledger.judge(Judge(update.id, an_offer(), 1.0))
     with pytest.raises(sqlite3.IntegrityError):
         ledger.add_version(1, [part(update), part(update)], RULE)
     assert ledger.newest_version() == 0
@@ -175,7 +176,7 @@ def test_a_version_contains_an_update_once(ledger: Ledger) -> None:
 @pytest.mark.parametrize("known", ["nobody's", "refused"])
 def test_a_version_is_made_of_accepted_updates_only(ledger: Ledger, known: str) -> None:
     if known == "refused":
-        ledger.refuse(an_id("a"), an_offer(), Reason.STALE, "")
+        ledger.judge(Judge(an_id("a"), an_offer(), refusal=Reason.STALE, detail=""))
     with pytest.raises(sqlite3.IntegrityError, match="is not an accepted update"):
         ledger.add_version(1, [part(accepted("a"))], RULE)
     assert ledger.newest_version() == 0
@@ -190,8 +191,8 @@ def test_a_version_is_entered_once(ledger: Ledger) -> None:
 def test_what_is_remembered_survives_a_restart(path: Path) -> None:
     ledger = Ledger(path)
     ledger.begin("task", "model", a_layout(2))
-    ledger.enter(an_id("a"), an_offer(), 1.0)
-    ledger.enter(an_id("b"), an_offer(), 1.0)
+    ledger.judge(Judge(an_id("a"), an_offer(), 1.0))
+    ledger.judge(Judge(an_id("b"), an_offer(), 1.0))
     ledger.add_version(1, [part(accepted("a"))], RULE)
     ledger.close()
     again = reopened(path)
@@ -208,7 +209,7 @@ def test_a_kill_in_the_middle_of_a_version_leaves_none_of_it(path: Path) -> None
         "ledger = module.Ledger(path)\n"
         "ledger.begin('task', 'model', a_layout(2))\n"
         "updates = [accepted('a'), accepted('b')]\n"
-        "for update in updates: ledger.enter(update.id, an_offer(), 1.0)\n"
+        "for update in updates: ledger.judge(Judge(update.id, an_offer(), 1.0))\n"
         "def parts():\n"
         "    yield part(updates[0])\n"
         "    die()\n"
@@ -223,7 +224,7 @@ def test_a_kill_in_the_middle_of_a_version_leaves_none_of_it(path: Path) -> None
 
 
 def test_a_kill_right_after_an_entry_leaves_it_whole(path: Path) -> None:
-    killed(path, "module.Ledger(path).enter(an_id('a'), an_offer(), 1.0)\ndie()\n")
+    killed(path, "module.Ledger(path).judge(Judge(an_id('a'), an_offer(), 1.0))\ndie()\n")
     ledger = Ledger(path)
     assert ledger.buffer() == (accepted("a"),)
     assert ledger.settled() == {("a", OUTBOX): 0}
@@ -261,7 +262,7 @@ def test_a_ledger_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 def test_contributions_keep_how_they_were_counted(ledger: Ledger, path: Path) -> None:
     update = accepted("a", base=0, examples=30)
-    ledger.enter(update.id, an_offer(examples=30), 1.0)
+    ledger.judge(Judge(update.id, an_offer(examples=30), 1.0))
     ledger.add_version(4, [contribution(Aggregation(by_examples=True), update, 3)], RULE)
     with sqlite3.connect(path) as looked_at:
         row = looked_at.execute("SELECT staleness, scale, weight FROM contributions").fetchone()

@@ -10,6 +10,7 @@ from coordinator.progression import Progression
 from coordinator.vocabulary import (
     Accepted,
     Announce,
+    Clean,
     Combine,
     Combined,
     Evaluate,
@@ -59,6 +60,24 @@ def test_the_header_tells_all_that_a_device_has_to_know() -> None:
     assert (header.ledger, header.version, header.slot, header.draw) == (LEDGER, 0, 0, 0)
     assert (header.task, header.invited, header.max_staleness) == ("task", 0.5, 4)
     assert header.payload == one.current.payload
+
+
+def test_versions_are_kept_for_as_long_as_the_settings_say() -> None:
+    made = progression(keep_versions=3)
+    made.announce(at())
+    oldest = [
+        [e.oldest for e in make(made, version) if isinstance(e, Clean)] for version in (1, 2, 3, 4)
+    ]
+    assert oldest == [[-1], [0], [1], [2]]
+
+
+def test_a_version_stays_while_an_update_that_waits_is_based_on_it() -> None:
+    made = progression(keep_versions=3)
+    made.announce(at())
+    for version in range(1, 6):
+        make(made, version)
+    made.accept(accepted("waiting", 0, 1), at())
+    assert Clean(1) in made.combined(Combined(a_version(9), ()), True, at())
 
 
 def test_slots_take_turns() -> None:

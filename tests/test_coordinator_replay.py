@@ -20,7 +20,7 @@ from coordinator.replay import History
 from coordinator.spool import Spool
 from coordinator.trigger import contribution
 from coordinator.versions import Versions
-from coordinator.vocabulary import Accepted, Combine
+from coordinator.vocabulary import Accepted, Combine, Judge
 from federation.compression import Vector, encode
 from federation.messages import Reason
 from tests.specimens import OUTBOX, a_layout, an_id, an_offer
@@ -52,7 +52,7 @@ class Past:
             id, payload = an_id(device, sequence), encode("int8", delta)
             self.spool.path(id).write_bytes(payload)
             offer = an_offer(payload, sequence=sequence, base_version=base, codec="int8")
-            self.ledger.enter(id, offer, 1.0)
+            self.ledger.judge(Judge(id, offer, 1.0))
             parts.append(contribution(self.rule, Accepted(id, base, offer.examples), base))
         codecs = self.ledger.codecs(part.id for part in parts)
         order = Combine(base, tuple(parts))
@@ -195,8 +195,8 @@ def test_inspection_tells_versions_devices_refusals_and_uploads_while_the_ledger
 ) -> None:
     past.version(a=vector(2, 0), b=vector(0, 4))
     past.ledger.add_metrics(1, {"accuracy": 0.5})
-    past.ledger.refuse(an_id("c"), an_offer(), Reason.STALE, "missed 9")
-    past.ledger.enter(an_id("a", 1), an_offer(sequence=1, base_version=1), 1.0)
+    past.ledger.judge(Judge(an_id("c"), an_offer(), refusal=Reason.STALE, detail="missed 9"))
+    past.ledger.judge(Judge(an_id("a", 1), an_offer(sequence=1, base_version=1), 1.0))
     past.spool.open(an_id("d"), an_offer(bytes(5000)).payload)
     found = inspection.inspect(past.folder, 10)
     assert [row["version"] for row in found["versions"]] == [1, 0]

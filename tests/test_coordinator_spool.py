@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import time
 from pathlib import Path
 
 import pytest
 
 from coordinator.spool import Spool
+from coordinator.vocabulary import UpdateId
 from federation.transfer import manifest_of
 from tests.specimens import a_payload, an_id
 
@@ -88,3 +91,59 @@ def test_a_chunk_that_finds_no_room_is_an_error_and_not_half_a_chunk(spool: Spoo
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert spool.open(ONE, MANIFEST) == frozenset()
+
+
+# Sweeping
+
+DAY_S = 86_400.0
+
+
+def unfinished(spool: Spool, device: str, age_s: float, kib: int = 64) -> UpdateId:
+    """An upload of which so much has come, the last of it so long ago."""
+    id = an_id(device)
+    spool.open(id, MANIFEST)
+    spool.path(id).write_bytes(b"\1" * 1024 * kib)
+    os.utime(spool.path(id), times=(time.time() - age_s,) * 2)
+    return id
+
+
+def swept(spool: Spool, *busy: UpdateId, accepted: str = "", quota_kib: int = 2**20) -> list[str]:
+    """The devices whose uploads a sweep deletes, of uploads that are kept for a day."""
+    folder = spool.path(ONE).parent
+    before = set(folder.iterdir())
+    count = spool.sweep(busy, lambda id: id.device == accepted, quota_kib * 1024, DAY_S)
+    gone = before - set(folder.iterdir())
+    assert len(gone) == count
+    return sorted(path.name.partition(".")[0] for path in gone)
+
+
+def test_an_unfinished_upload_that_is_too_old_is_deleted(spool: Spool) -> None:
+    unfinished(spool, "old", 2 * DAY_S)
+    unfinished(spool, "young", DAY_S / 2)
+    assert swept(spool) == ["old"]
+
+
+def test_over_the_quota_the_oldest_unfinished_uploads_are_deleted(spool: Spool) -> None:
+    for age_s, device in enumerate(("newest", "second", "third", "oldest")):
+        unfinished(spool, device, age_s)
+    assert swept(spool, quota_kib=64 * 2) == ["oldest", "third"]
+    assert swept(spool, quota_kib=64 * 2) == []
+
+
+def test_what_is_under_way_is_not_deleted_but_counts(spool: Spool) -> None:
+    busy = unfinished(spool, "busy", 2 * DAY_S)
+    unfinished(spool, "idle", 0)
+    assert swept(spool, busy, quota_kib=64) == ["idle"]
+
+
+def test_an_accepted_update_is_never_deleted_and_does_not_count(spool: Spool) -> None:
+    unfinished(spool, "accepted", 2 * DAY_S)
+    unfinished(spool, "idle", 0)
+    assert swept(spool, accepted="accepted", quota_kib=64) == []
+
+
+def test_what_is_no_upload_is_left_alone(spool: Spool, tmp_path: Path) -> None:
+    for name in ("fresh.float32", "one.00.1", "One.0123456789abcdef.1", "one.0123456789abcdef.x"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, times=(0, 0))
+    assert swept(spool) == []

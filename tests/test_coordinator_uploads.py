@@ -6,10 +6,9 @@ from math import inf
 
 import pytest
 
-from config.settings import Transfer
-from coordinator import uploads as module
-from coordinator.uploads import IDLE_S, MAKE_ROOM_S, PACE_S, Uploads
-from coordinator.vocabulary import DropUpload, OpenUpload, Screen, UpdateId, WriteChunk
+from config.settings import Transfer, UploadLimits
+from coordinator.uploads import IDLE_S, MAKE_ROOM_S, PACE_S, SWEEP_S, Uploads
+from coordinator.vocabulary import DropUpload, OpenUpload, Screen, Sweep, UpdateId, WriteChunk
 from federation.messages import Chunk, Pace, Want
 from tests.specimens import TOPICS, a_payload, an_id, an_offer, at, kinds, told
 
@@ -22,9 +21,13 @@ def piece(index: int, sequence: int = 0) -> Chunk:
     return Chunk(sequence, index, PAYLOAD[1024 * index : 1024 * (index + 1)])
 
 
+def some_uploads(**limits: int) -> Uploads:
+    return Uploads(TOPICS, Transfer(chunk_bytes=1024, max_window=2), UploadLimits(**limits))
+
+
 @pytest.fixture
 def uploads() -> Uploads:
-    return Uploads(TOPICS, Transfer(chunk_bytes=1024, max_window=2))
+    return some_uploads()
 
 
 def opened(uploads: Uploads, held: frozenset[int] = frozenset(), id: UpdateId = ONE) -> list[Want]:
@@ -138,20 +141,19 @@ def test_devices_do_not_disturb_each_other(uploads: Uploads) -> None:
     assert uploads.chunk("two", piece(0), at()) is not None
 
 
-def test_an_upload_is_finished_once(uploads: Uploads) -> None:
-    assert uploads.finish(ONE) is None
+def test_an_upload_can_be_judged_once_it_is_complete_and_until_it_is(uploads: Uploads) -> None:
+    assert uploads.screened(ONE) is None
     uploads.offered(ONE, OFFER, at())
-    assert uploads.finish(ONE) is None, "it is not complete"
+    assert uploads.screened(ONE) is None, "it is not complete"
     uploads.opened(ONE, frozenset({0, 1, 2}), at())
-    assert uploads.finish(ONE) == OFFER
-    assert uploads.finish(ONE) is None
+    assert uploads.screened(ONE) == OFFER
+    uploads.forget(ONE)
+    assert uploads.screened(ONE) is None
     assert len(uploads) == 0
 
 
-def test_beyond_the_limit_a_device_is_put_off(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_UPLOADS", 1)
+def test_beyond_the_limit_a_device_is_put_off() -> None:
+    uploads = some_uploads(at_once=1)
     opened(uploads)
     (pace,) = told(uploads.offered(an_id("two"), OFFER, at(chance=0.5)), TOPICS.down("two"))
     assert isinstance(pace, Pace)
@@ -162,10 +164,8 @@ def test_beyond_the_limit_a_device_is_put_off(
     ), "a device's own place is free for its next update"
 
 
-def test_beyond_the_limit_the_longest_idle_upload_makes_room(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_UPLOADS", 2)
+def test_beyond_the_limit_the_longest_idle_upload_makes_room() -> None:
+    uploads = some_uploads(at_once=2)
     opened(uploads)
     opened(uploads, id=an_id("two"))
     uploads.chunk("one", piece(0), at(10))
@@ -177,10 +177,8 @@ def test_beyond_the_limit_the_longest_idle_upload_makes_room(
     assert uploads.chunk("one", piece(1), at(MAKE_ROOM_S + 1)) is not None
 
 
-def test_an_upload_that_is_being_screened_makes_no_room(
-    uploads: Uploads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_UPLOADS", 1)
+def test_an_upload_that_is_being_screened_makes_no_room() -> None:
+    uploads = some_uploads(at_once=1)
     opened(uploads, frozenset({0, 1, 2}))
     (pace,) = told(uploads.offered(an_id("two"), OFFER, at(10 * MAKE_ROOM_S)))
     assert isinstance(pace, Pace)
@@ -198,6 +196,31 @@ def test_an_idle_upload_is_forgotten_and_the_spool_keeps_what_came(uploads: Uplo
 
 def test_an_upload_that_is_being_screened_is_waited_for_without_a_timer(uploads: Uploads) -> None:
     opened(uploads, frozenset({0, 1, 2}))
-    uploads.expire(at(10 * IDLE_S))
     assert uploads.due_s == inf
-    assert uploads.finish(ONE) == OFFER
+    uploads.expire(at(10 * IDLE_S))
+    assert uploads.screened(ONE) == OFFER
+
+
+def test_beyond_the_quota_a_device_is_put_off_but_one_upload_always_has_room() -> None:
+    uploads = some_uploads(quota_bytes=2**20)
+    large = an_offer(a_payload(700_000))
+    assert kinds(uploads.offered(an_id("large"), an_offer(a_payload(2**20 + 1)), at())) == [
+        "OpenUpload"
+    ], "it is larger than the quota, but alone"
+    uploads.forget(an_id("large"))
+    uploads.offered(ONE, large, at())
+    (pace,) = told(uploads.offered(an_id("two"), large, at()), TOPICS.down("two"))
+    assert isinstance(pace, Pace)
+    assert kinds(uploads.offered(an_id("three"), an_offer(a_payload(300_000)), at())) == [
+        "OpenUpload"
+    ]
+
+
+def test_now_and_then_the_spool_is_swept_but_for_what_is_under_way(uploads: Uploads) -> None:
+    assert uploads.expire(at(3)) == []
+    assert uploads.due_s == 3 + SWEEP_S
+    opened(uploads)
+    uploads.chunk("one", piece(0), at(SWEEP_S))
+    assert uploads.expire(at(2 + SWEEP_S)) == []
+    assert uploads.expire(at(3 + SWEEP_S)) == [Sweep(frozenset({ONE}))]
+    assert uploads.expire(at(4 + SWEEP_S)) == []
