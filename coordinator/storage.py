@@ -12,7 +12,7 @@ from math import inf
 from coordinator.vocabulary import CoordinatorEffect
 from federation.machine import Level, Log, Moment
 
-RETRY_S = 15.0
+RETRY_S = 5.0
 REASON = "the storage of the coordinator is full"
 
 
