@@ -216,6 +216,8 @@ class CoordinatorCore:
         self, address: Address, message: Message, at: Moment
     ) -> list[CoordinatorEffect] | None:
         """Hand a message to the one it is for; None if it has no business on its topic."""
+        if address.place is Place.UP:
+            self.roster.worked(address.device)
         match address.place, message:
             case Place.COORDINATOR, CoordinatorPresence():
                 return self._own_presence(message)

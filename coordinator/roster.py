@@ -50,6 +50,10 @@ class Roster:
         self._latest[device] = outbox, incarnation
         return self._is_here(device, incarnation)
 
+    def worked(self, device: str) -> None:
+        """An offer, a chunk or a request came: a device that was there is still there."""
+        self._unconfirmed.discard(device)
+
     def gone(self, device: str) -> None:
         """The device is not there any more."""
         self.online.pop(device, None)

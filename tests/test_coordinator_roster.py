@@ -73,11 +73,21 @@ def test_after_a_new_link_who_does_not_confirm_counts_as_gone() -> None:
     roster.relinked(at(100))
     roster.heard("two", a_birth(5))
     roster.spoke("three", 5)
+    roster.worked("a stranger")
     assert roster.due_s == 100 + CONFIRM_S
     assert roster.expire(at(100 + CONFIRM_S - 1)) == ()
     assert roster.expire(at(100 + CONFIRM_S)) == ("one",)
     assert roster.online == {"two": 5, "three": 5}
     assert roster.due_s == inf
+
+
+def test_a_device_that_works_on_through_a_new_link_is_still_there() -> None:
+    roster = Roster()
+    roster.heard("one", a_birth(5))
+    roster.relinked(at(100))
+    roster.worked("one")
+    assert roster.expire(at(100 + CONFIRM_S)) == ()
+    assert roster.online == {"one": 5}
 
 
 def test_a_device_that_was_given_up_may_come_back_on_the_same_connection() -> None:
