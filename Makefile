@@ -1,7 +1,6 @@
 # Each target sets itself up in .venv; a machine needs Python 3.11 or later, and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
-ROOMS := flockwise.py config federation learning broker coordinator device_agent experiments
 
 .PHONY: help demo test check unit format clean
 

@@ -22,6 +22,19 @@ class Command:
     summary: str
 
 
+def _as_services(*roles: str) -> dict[str, Command]:
+    what = {
+        "install": "set up as a service of systemd",
+        "upgrade": "renew the service, or go back by itself",
+        "uninstall": "take the service off again",
+    }
+    return {
+        f"{role} {verb}": Command(f"installation.commands:{role}_{verb}", summary)
+        for role in roles
+        for verb, summary in what.items()
+    }
+
+
 COMMANDS: dict[str, Command] = {
     "demo": Command("experiments.demo:main", "a whole federation on this machine, shown live"),
     "broker run": Command("broker.run:main", "start an MQTT broker"),
@@ -30,7 +43,9 @@ COMMANDS: dict[str, Command] = {
     "coordinator replay": Command(
         "coordinator.replaying:main", "make versions again, without some devices if so asked"
     ),
+    "coordinator status": Command("coordinator.status:main", "tell how a coordinator is doing"),
     "agent run": Command("device_agent.service:main", "train on this device's data"),
+    **_as_services("broker", "coordinator", "gateway", "agent"),
     "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
     "lab baseline": Command("experiments.baseline:main", "train the same model centrally"),
 }

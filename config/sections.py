@@ -48,7 +48,7 @@ Strategy = Literal["fedbuff", "fedavg", "fedasync"]
 BrokerKind = Literal["auto", "mosquitto", "embedded"]
 Codec = Literal["float32", "int8"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["auto", "text", "json"]
 WandbMode = Literal["auto", "online", "offline", "off"]
 
 
@@ -116,10 +116,17 @@ class Link(Section):
         default=None, description="private key of that certificate, PEM"
     )
     keepalive_s: int = Field(
-        default=30, ge=5, le=1200, description="silence after which each end tests the link"
+        default=30,
+        ge=5,
+        le=1200,
+        description="a link on which no byte moves is given up after one and a half of this",
     )
     backoff_base_s: float = Field(
-        default=1.0, ge=0.05, le=600, description="longest wait before the first reconnection"
+        default=5.0,
+        ge=0.05,
+        le=600,
+        description="longest wait before the first reconnection; agents that lose a broker"
+        " together come back spread over it",
     )
     backoff_cap_s: float = Field(
         default=60.0, ge=0.05, le=3600, description="longest wait before any reconnection"

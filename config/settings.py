@@ -70,7 +70,9 @@ class Settings(Section):
 
     log_level: LogLevel = Field(default="info", description="least level that is logged")
     log_format: LogFormat = Field(
-        default="text", description="log lines on stderr for people, or JSON objects for machines"
+        default="auto",
+        description="lines on stderr for people, or JSON objects for machines (auto: to the"
+        " journal, with fields, where systemd runs it, else text)",
     )
 
 

@@ -110,10 +110,10 @@ class CoordinatorCore:
         """Take one event; the effects are to be carried out in order."""
         self.storage.advance(at)
         effects = self._take(event, at)
-        if self._linked and at.now_s >= self._birth_s:
+        if self.linked and at.now_s >= self._birth_s:
             effects += self._be_born(at)
         if not self.storage.blocked:
-            effects += self.progression.go_on(self.roster.online, self._linked, at)
+            effects += self.progression.go_on(self.roster.online, self.linked, at)
         effects += self.uploads.expire(at)
         for device in self.roster.expire(at):
             effects.append(Log(Level.INFO, "device did not come back", {"device": device}))
@@ -122,7 +122,7 @@ class CoordinatorCore:
     @property
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
-        birth_s = self._birth_s if self._linked else inf
+        birth_s = self._birth_s if self.linked else inf
         storage = self.storage
         progress_s = storage.retry_s if storage.blocked else self.progression.due_s
         return min(birth_s, progress_s, self.uploads.due_s, self.roster.due_s)
@@ -134,7 +134,8 @@ class CoordinatorCore:
         assert all(self.judgement.is_settled(id) for id in ids)
 
     @property
-    def _linked(self) -> bool:
+    def linked(self) -> bool:
+        """Whether there is a link to the broker."""
         return self._incarnation is not None
 
     def _take(self, event: CoordinatorEvent, at: Moment) -> list[CoordinatorEffect]:
@@ -158,7 +159,7 @@ class CoordinatorCore:
                 return self._ingestion.judged(event.verdict, at)
             case Combined():
                 told = self.storage.worked()
-                return told + self.progression.combined(event, self._linked, at)
+                return told + self.progression.combined(event, self.linked, at)
             case Evaluated():
                 return self.progression.evaluated(event)
         assert_never(event)

@@ -27,6 +27,7 @@ def ensure_first_version(
         Failure: the task cannot make a model, or the ledger is about another one.
     """
     task, name = settings.task, settings.training.model
+    fresh = scratch / "fresh.float32"
     if (known := ledger.model()) is not None:
         known_task, known_name, layout = known
         if (known_task, known_name) != (task, name):
@@ -35,8 +36,8 @@ def ensure_first_version(
                 f"the ledger in {settings.state_dir} is about {known_name} ({known_task}), not "
                 f"{name} ({task}); choose another state_dir for another model",
             )
+        fresh.unlink(missing_ok=True)  # a kill may have left it
         return layout
-    fresh = scratch / "fresh.float32"
     layout = _initialise(settings, fresh)
     vector = np.fromfile(fresh, dtype="<f4").astype(np.float32, copy=False)
     versions.save(0, vector, {}, layout)

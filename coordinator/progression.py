@@ -140,7 +140,12 @@ class Progression:
         ]
         if linked:
             effects += self.announce(at)
-        return [*effects, Clean(self._oldest_needed()), *self._evaluate(), *self._end()]
+        return [*effects, Clean(self.oldest_needed()), *self._evaluate(), *self._end()]
+
+    def oldest_needed(self) -> int:
+        """The oldest version to keep: one that an accepted update waits with is not forgotten."""
+        kept = self.current.version - self._settings.keep_versions + 1
+        return min([kept, *(accepted.base_version for accepted in self.buffer)])
 
     def evaluated(self, event: Evaluated) -> list[CoordinatorEffect]:
         """A version was tested; older ones that were skipped over are not waited for."""
@@ -153,11 +158,6 @@ class Progression:
         else:
             effects = [Log(Level.INFO, "version evaluated", facts), Report("evaluation", facts)]
         return effects + self._end()
-
-    def _oldest_needed(self) -> int:
-        """The oldest version to keep: one that an accepted update waits with is not forgotten."""
-        kept = self.current.version - self._settings.keep_versions + 1
-        return min([kept, *(accepted.base_version for accepted in self.buffer)])
 
     def _evaluate(self) -> list[CoordinatorEffect]:
         version = self.current.version

@@ -26,6 +26,7 @@ from coordinator.ledger import Ledger
 from coordinator.record import LEDGER
 from coordinator.reporting import Reporter, Sink
 from coordinator.spool import Spool
+from coordinator.status import status_of
 from coordinator.versions import Versions
 from coordinator.vocabulary import (
     Announce,
@@ -54,38 +55,49 @@ from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
 from federation.messages import Header, MessageError, State, encode
 from federation.paho_session import PahoSession
+from federation.role import run_role
 from federation.session import Identity
 from federation.shell import Shell, end_with
 from federation.state_directory import StateDirectory, in_state_directory
+from federation.status_board import StatusBoard
 from federation.topics import Topics
+from federation.watch import Watch
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a coordinator until it is told to stop, or the last version is made."""
-    settings = load(CoordinatorSettings, argv, prog="flockwise coordinator run")
-    logs.configure("coordinator", settings.log_level, settings.log_format)
-    return run(settings).exit_code
+    return run_role(lambda: load(CoordinatorSettings, argv, prog="flockwise coordinator run"), run)
 
 
-def run(settings: CoordinatorSettings) -> Stop:
+def run(settings: CoordinatorSettings, reload: Callable[[], Stop | None] = lambda: None) -> Stop:
     """As `main`, from settings.
+
+    Args:
+        reload: asked when the settings may have changed.
 
     Raises:
         Failure: another coordinator is there, or a file or the broker cannot be had.
     """
+    logs.configure("coordinator", settings.log_level, settings.log_format)
     if settings.test_set is not None and not settings.test_set.is_file():
         raise Failure(ExitCode.NO_INPUT, f"test_set {settings.test_set} is not a file")
     with in_state_directory(settings.state_dir) as (directory, closing):
-        stop = _Service(settings, directory, closing).run()
+        stop = _Service(settings, directory, closing, reload).run()
     return end_with(stop)
 
 
 class _Service:
     def __init__(
-        self, settings: CoordinatorSettings, directory: StateDirectory, closing: ExitStack
+        self,
+        settings: CoordinatorSettings,
+        directory: StateDirectory,
+        closing: ExitStack,
+        reload: Callable[[], Stop | None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._shell = Shell("coordinator")
+        board = StatusBoard(directory.path)
+        watch = Watch(board, lambda: status_of(self._core, self._session), self._is_alive, reload)
+        self._shell = Shell("coordinator", watch)
         self._ledger = Ledger(directory.path / LEDGER)
         closing.callback(self._ledger.close)
         self._spool = Spool(directory.folder("spool"))
@@ -109,6 +121,7 @@ class _Service:
         """Loop until the core or a signal says stop; then say goodbye."""
         progression = self._core.progression
         version = progression.current.version
+        self._clean(progression.oldest_needed())  # the last start may have been killed over it
         _require_encodable(progression.header())
         if progression.finished and not progression.test_is_due:
             text = f"version {version} is the last one; nothing is left to do"
@@ -123,6 +136,9 @@ class _Service:
         known = None if stop.exit_code == ExitCode.DUPLICATE else self._farewell()
         self._session.stop(known)
         return stop
+
+    def _is_alive(self) -> bool:
+        return self._session.alive
 
     def _sinks(self, directory: StateDirectory) -> tuple[Sink, ...]:
         if self._settings.reporting.wandb == "off":

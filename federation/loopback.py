@@ -129,6 +129,11 @@ class _Line:
         return self._free_s
 
     @property
+    def alive(self) -> bool:
+        """Nothing here can end by itself."""
+        return True
+
+    @property
     def backlog_bytes(self) -> int:
         """Bytes that were put on the line and are not over it."""
         return int(max(0.0, self._free_s - self._time.now_s) * (self._bandwidth or 0.0))

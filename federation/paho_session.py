@@ -70,6 +70,11 @@ class PahoSession:
             connection.client.unsubscribe(list(topics))
 
     @property
+    def alive(self) -> bool:
+        """Whether the network thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def backlog_bytes(self) -> int:
         """Bytes of chunks that were handed over and have not left yet."""
         connection = self._connection

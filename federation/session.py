@@ -67,6 +67,10 @@ class Session(Protocol):
         """Give these subscriptions back."""
 
     @property
+    def alive(self) -> bool:
+        """Whether what carries the link runs; a link that is down mends itself."""
+
+    @property
     def backlog_bytes(self) -> int:
         """Bytes that were published and have not left yet; `Drained` tells when they have."""
 

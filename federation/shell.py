@@ -1,7 +1,8 @@
 """The thin shell around a core: one loop that takes events from a queue and carries effects out.
 
 Other threads (the network's, a worker's) only put things into the queue. An item is an event for
-the core, or a call: a function that the loop runs, and that may give an event for the core.
+the core, or a call: a function that the loop runs, and that may give an event for the core. The
+loop also gives the service manager its signs of life, so a loop that hangs is found out.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from federation.machine import (
     Unsubscribe,
 )
 from federation.session import Drained, Session
+from federation.watch import Watch
 
 LONGEST_WAIT_S = 3600.0
 TRAFFIC_EVERY_S = 1.0
@@ -55,8 +57,9 @@ class Core(Protocol):
 class Shell:
     """The loop of one role, from start to stop."""
 
-    def __init__(self, role: str) -> None:
+    def __init__(self, role: str, watch: Watch | None = None) -> None:
         self._log = logging.getLogger(role)
+        self._watch = watch or Watch()
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._told_traffic = (0, 0)
         self._told_s = -inf
@@ -92,11 +95,13 @@ class Shell:
         Raises:
             Failure: the broker was not reached in the time that the settings give it.
         """
-        self._stop_on_signals()
+        self._heed_signals()
         session.start()
+        self._watch.begin()
         give_up_s = time.monotonic() + (link.give_up_after_s or inf)
         while True:
-            item = self._next(min(core.next_tick_s, give_up_s, self._traffic_due_s(session)))
+            due_s = min(core.next_tick_s, give_up_s, self._traffic_due_s(session))
+            item = self._next(min(due_s, self._watch.due_s))
             if isinstance(item, _Call):
                 item = _unless_full(item.function, item.effect)
             if isinstance(item, Linked):
@@ -109,6 +114,7 @@ class Shell:
                     f"{link.give_up_after_s:g} s; is one running there?",
                 )
             self.tell_traffic(session)
+            self._watch.look()
             match item:
                 case None:
                     continue
@@ -134,8 +140,10 @@ class Shell:
                         full = _unless_full(partial(carry_out, effect), effect)
                         if full is not None:
                             self.put(full)
+            self._watch.something_happened()
 
     def _ended(self, stop: Stop) -> Stop:
+        self._watch.end()
         # What is not as it should be is told as a failure, by whoever raises it.
         if stop.exit_code == ExitCode.OK:
             self.tell(Log(Level.INFO, stop.text))
@@ -168,15 +176,19 @@ class Shell:
         except queue.Empty:
             return Tick()
 
-    def _stop_on_signals(self) -> None:
+    def _heed_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
 
         def stop(number: int, _frame: FrameType | None) -> None:
             self._items.put(Stop(ExitCode.OK, f"stopped by {signal.Signals(number).name}"))
 
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._items.put(_Call(self._watch.reload, None))
+
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
 
 
 def end_with(stop: Stop) -> Stop:

@@ -16,6 +16,7 @@ ROOMS: dict[str, set[str]] = {
     "broker": {"config", "federation"},
     "coordinator": {"config", "federation", "learning"},
     "device_agent": {"config", "federation", "learning"},
+    "installation": {"config", "broker"},
     "experiments": {
         "config",
         "federation",
@@ -27,15 +28,16 @@ ROOMS: dict[str, set[str]] = {
     "flockwise": {"config"},
 }
 ONLY_IN = {
-    "paho": {"federation/paho_session.py"},
+    "paho": {"federation/paho_connection.py"},
     "wandb": {"coordinator/wandb_sink.py"},
+    "logging_journald": {"config/logs.py"},
     "torch": {"learning/"},
     "torchvision": {"learning/"},
     "amqtt": {"broker/"},
     "rich": {"experiments/"},
     "safetensors": {"coordinator/versions.py"},
 }
-LIGHT = ("learning/process.py", "device_agent/", "config/", "federation/shell.py")
+LIGHT = ("learning/process.py", "device_agent/", "installation/", "config/", "federation/shell.py")
 HEAVY = {"torch", "torchvision", "wandb", "rich", "amqtt", "PIL", "safetensors"}
 LONGEST_MODULE = 300
 

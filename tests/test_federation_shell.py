@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from federation.machine import (
     Publish,
     Received,
     Stop,
+    StorageFull,
     Subscribe,
     Tick,
     Unlinked,
@@ -29,6 +31,7 @@ from federation.machine import (
 )
 from federation.session import Drained
 from federation.shell import Shell
+from federation.watch import Watch
 
 LINK = Link(host="broker.example", port=1234)
 END = Stop(ExitCode.OK, "the end")
@@ -77,7 +80,10 @@ class Core:
 
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -280,3 +286,103 @@ def test_traffic_is_not_told_too_often(
 ) -> None:
     monkeypatch.setattr("federation.shell.TRAFFIC_EVERY_S", 1e9)
     assert traffic_run(caplog) == [{"sent_bytes": 10, "received_bytes": 0}]
+
+
+# Who watches from outside
+
+
+def test_it_is_ready_once_it_has_begun_and_its_end_is_told() -> None:
+    told: list[str] = []
+
+    class Outside(Watch):
+        def begin(self) -> None:
+            told.append("begin")
+
+        def look(self) -> None:
+            told.append("look")
+
+        def end(self) -> None:
+            told.append("end")
+
+    shell = Shell("agent", Outside())
+    shell.put(END)
+    shell.run(Core(silent), Session(), LINK, refuse)
+    assert told == ["begin", "look", "end"]
+
+
+def test_the_loop_wakes_for_the_next_sign_of_life() -> None:
+    class Outside(Watch):
+        looks = 0
+
+        @property
+        def due_s(self) -> float:
+            return -inf if self.looks < 3 else inf
+
+        def look(self) -> None:
+            self.looks += 1
+
+    outside = Outside()
+    core = Core(silent)
+    shell = Shell("agent", outside)
+    threading.Timer(0.3, lambda: shell.put(END)).start()
+    shell.run(core, Session(), LINK, refuse)
+    assert outside.looks >= 3
+
+
+def test_a_hangup_asks_for_changed_settings_and_may_end_the_loop() -> None:
+    anew = Stop(ExitCode.OK, "settings have changed")
+    shell = Shell("agent", Watch(reload=lambda: anew))
+    shell.put(Tick())
+    core = Core(lambda _: os.kill(os.getpid(), signal.SIGHUP) or [])
+    assert shell.run(core, Session(), LINK, refuse) == anew
+
+
+def test_a_hangup_that_brings_nothing_new_disturbs_nothing() -> None:
+    asked: list[bool] = []
+
+    def reload() -> None:
+        asked.append(True)
+        shell.put(END)
+
+    shell = Shell("agent", Watch(reload=reload))
+    shell.put(Tick())
+    core = Core(lambda _: os.kill(os.getpid(), signal.SIGHUP) or [])
+    assert shell.run(core, Session(), LINK, refuse) == END
+    assert asked == [True]
+
+
+# A disk without room
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_effect_that_finds_no_room_is_told_to_the_core_and_the_next_are_carried_out() -> None:
+    done: list[object] = []
+
+    def carry_out(effect: Any) -> None:
+        if effect == "large":
+            full()
+        done.append(effect)
+
+    core = Core(lambda event: ["large", "small"] if isinstance(event, Tick) else [END])
+    assert run(core, Tick(), carry_out=carry_out) == END
+    assert done == ["small"]
+    assert core.events[1] == StorageFull("large")
+
+
+def test_a_call_that_finds_no_room_is_told_as_the_effect_that_it_finishes() -> None:
+    shell = Shell("agent")
+    shell.call(full, "the order")
+    core = Core(lambda _: [END])
+    shell.run(core, Session(), LINK, refuse)
+    assert core.events == [StorageFull("the order")]
+
+
+def test_any_other_error_of_a_disk_ends_the_loop() -> None:
+    def broken(_effect: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        run(Core(lambda _: ["write"]), Tick(), carry_out=broken)
