@@ -2,8 +2,8 @@
 
 Two things go on side by side, each in a module of its own. Work: wait for a version, fetch it,
 train on it. Delivery: offer what came of it until the coordinator has judged it. Work goes on
-without a link; delivery goes on without work. A third module keeps the device's presence. This one
-routes what is heard to them, and asks for the header when it is silent for long.
+without a link; delivery goes on without work. Other modules keep the device's presence, know
+whether the disk is full, and when to ask for the header. This one routes what is heard to them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,36 @@ from typing import assert_never
 from config.settings import Transfer
 from device_agent.delivery import Delivery
 from device_agent.presence import Presence, Self
+from device_agent.silence import Silence
+from device_agent.storage import Storage
 from device_agent.vocabulary import (
     AgentEffect,
     AgentEvent,
+    Commit,
     Committed,
+    Forget,
+    Forgotten,
+    Prepare,
     Prepared,
+    StoreChunk,
+    Train,
+    TrainingBegun,
     TrainingEnded,
     TrainingFailed,
+    TrainingStalled,
 )
 from device_agent.work import Phase, VersionKey, Work
-from federation.machine import Level, Linked, Log, Moment, Publish, Received, Tick, Unlinked
+from federation.machine import (
+    Level,
+    Linked,
+    Log,
+    Moment,
+    Publish,
+    Received,
+    StorageFull,
+    Tick,
+    Unlinked,
+)
 from federation.messages import (
     Chunk,
     CoordinatorPresence,
@@ -45,9 +65,6 @@ from federation.messages import (
 )
 from federation.topics import Address, Place, Topics
 
-HELLO_S = 60.0
-HELLO_CAP_S = 600.0
-
 
 class AgentCore:
     """The pure agent: `handle` is its only way to change."""
@@ -61,6 +78,7 @@ class AgentCore:
         offers: Iterable[Offer] = (),
         trained: VersionKey | None = None,
         remembered: Header | None = None,
+        place: str = "the state directory",
     ) -> None:
         """Begin where the disk says the last start ended.
 
@@ -68,27 +86,28 @@ class AgentCore:
             offers: the updates in the outbox.
             trained: ledger and version of the newest update that was ever committed.
             remembered: the version that lies in the store, whole: it can be trained on at once.
+            place: where room is to be made when the disk is full, for people.
         """
         self.counts: Counter[str] = Counter()
         self.delivery = Delivery(topics.up(me.device), offers, transfer.silence_s)
         self.presence = Presence(me, topics.device(me.device))
+        self.storage = Storage(place)
+        self._silence = Silence(transfer.patience_s)
         self.work = Work(me.device, me.task, topics, transfer, trained, remembered)
         self._me = me
         self._topics = topics
-        self._transfer = transfer
         self._outbox_limit = outbox_limit
         self._linked = False
         self._incarnation = 0
         self._coordinator: tuple[bytes, int, State] | None = None
-        self._header_heard = False
-        self._hello_s = inf
-        self._hello_wait_s = HELLO_S
 
     def handle(self, event: AgentEvent, at: Moment) -> list[AgentEffect]:
         """Take one event; the effects are to be carried out in order."""
         effects = self._take(event, at)
         has_room = len(self.delivery) < self._outbox_limit
         effects += self.work.go_on(has_room, self._linked, at)
+        effects += self.storage.advance(self.work.lacking, at)
+        self.presence.pause(self.storage.paused, at)
         if self._linked:
             effects += self.presence.advance(at)
             effects += self.delivery.advance(at)
@@ -98,14 +117,16 @@ class AgentCore:
     @property
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
-        presence_s = min(self.presence.due_s, self._hello_s) if self._linked else inf
-        return min(self.delivery.due_s, self.work.due_s(self._linked), presence_s)
+        presence_s = min(self.presence.due_s, self._silence.due_s) if self._linked else inf
+        work_s = self.work.due_s(self._linked)
+        return min(self.delivery.due_s, work_s, self.storage.due_s, presence_s)
 
     def validate(self) -> None:
         """The invariants, for tests: call after every event."""
         assert (self.work.phase is Phase.WAITING) == (self.work.current is None)
         assert len(self.delivery) <= self._outbox_limit
         assert self._linked or self.delivery.due_s == inf
+        assert self.storage.full or not self.work.lacking
 
     def _take(self, event: AgentEvent, at: Moment) -> list[AgentEffect]:
         match event:
@@ -119,8 +140,16 @@ class AgentCore:
                 self._linked = False
                 self.delivery.pause()
                 return [Log(Level.WARNING, "link down", {"reason": event.reason})]
+            case StorageFull():
+                return self._storage_full(event.effect, at)
             case Prepared():
                 self.work.prepared(event)
+                return []
+            case TrainingBegun():
+                self.work.begun(event)
+                return []
+            case TrainingStalled():
+                self.work.stalled(event)
                 return []
             case TrainingEnded():
                 return self.work.ended(event)
@@ -128,7 +157,19 @@ class AgentCore:
                 return self.work.failed(event, at)
             case Committed():
                 return self._committed(event.offer, at)
+            case Forgotten():
+                self.storage.forgotten(event.sequence)
+                self.work.room_made(at)
+                return []
         assert_never(event)
+
+    def _storage_full(self, effect: object, at: Moment) -> list[AgentEffect]:
+        match effect:
+            case Prepare() | StoreChunk() | Train() | Commit():
+                return self.work.refused(effect, at)
+            case Forget():
+                self.storage.kept(effect.sequence, at)
+        return []  # the rest deletes at most
 
     def _committed(self, offer: Offer, at: Moment) -> list[AgentEffect]:
         self.work.committed((offer.ledger, offer.base_version))
@@ -148,19 +189,15 @@ class AgentCore:
     def _link_up(self, event: Linked, at: Moment) -> list[AgentEffect]:
         self._linked = True
         self._incarnation = event.incarnation
-        self._hello_wait_s = HELLO_S
-        self._header_heard = False
-        self._hello_s = at.now_s + self._transfer.patience_s * (1 + at.chance)
+        self._silence.link_up(at)
         self.delivery.resume(at)
         self.work.relink()
         self.presence.link_up(event.incarnation, at)
         return [Log(Level.INFO, "link up")]
 
     def _say_hello(self, at: Moment) -> list[AgentEffect]:
-        if at.now_s < self._hello_s:
+        if not self._silence.is_long(at):
             return []
-        self._hello_s = at.now_s + self._hello_wait_s * (0.75 + 0.5 * at.chance)
-        self._hello_wait_s = min(HELLO_CAP_S, 2 * self._hello_wait_s)
         known = self.work.newest
         hello = Hello(
             incarnation=self._incarnation,
@@ -249,18 +286,12 @@ class AgentCore:
         return [Log(Level.INFO, "coordinator online")]
 
     def _answered(self, at: Moment) -> None:
-        """Whoever answers is there, whatever its presence says.
-
-        It never puts the next hello off: a word that somebody repeats could do so for ever.
-        """
-        self._hello_wait_s = HELLO_S
-        self._hello_s = min(self._hello_s, at.now_s + HELLO_S * (1 + at.chance))
+        """Whoever answers is there, whatever its presence says."""
+        self._silence.answered(at)
         if self._linked and not self.delivery.open:
             self.delivery.resume(at)
 
     def _header(self, header: Header, at: Moment) -> list[AgentEffect]:
         effects = self.work.announced(header)
-        if effects is not None or not self._header_heard:
-            self._header_heard = True
-            self._hello_s = at.now_s + HELLO_S * (1 + at.chance)
+        self._silence.header(effects is not None, at)
         return effects or []

@@ -5,19 +5,27 @@ outbox), the next sequence number, the offers, and which residual is the current
 residuals are files that lie there before the transaction that names them, so a crash leaves an
 update whole or not at all; files that nobody names are swept away at the next start. So is an
 update whose payload is no longer what was offered: nobody could take it in.
+
+A judged update gives its room back first, lest there be none to note that it is judged: a payload
+that is cut to nothing says so, as no update is empty.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import suppress
 from os import urandom
 from pathlib import Path
 
 from config.logs import facts
+from device_agent.room import see_room_for
 from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
-from federation.transfer import manifest_of
+from federation.transfer import held_chunks, manifest_of
+
+COMMIT_BYTES = 64 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +49,20 @@ class Outbox:
 
         Raises:
             Failure: the file is no outbox of this version, or cannot be used.
+            OSError, sqlite3.Error: the disk is full.
         """
         self._folder = folder
         identity = f"INSERT INTO identity VALUES (x'{urandom(8).hex()}', 0, 0, NULL, NULL, NULL);"
         self._db = open_database(
             folder / "outbox.sqlite", "outbox", _SCHEMA + identity, _SCHEMA_VERSION
         )
-        with transaction(self._db):
-            self._db.execute("UPDATE identity SET boots = boots + 1")
-            row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
-        self.identity: bytes = row[0]
-        self.boots: int = row[1]
-        self._drop_damaged()
-        self._sweep()
+        try:
+            self.identity, self.boots = self._count_start()
+            self._drop_damaged()
+            self._sweep()
+        except BaseException:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -77,20 +86,31 @@ class Outbox:
         (name,) = self._db.execute("SELECT residual FROM identity").fetchone()
         return None if name is None else self._folder / name
 
-    def next_paths(self) -> tuple[Path, Path]:
+    def next_paths(self, size: int = 0) -> tuple[Path, Path]:
         """Where to write the payload and the residual of the next update; nothing lies there.
 
         What a training left there that was given up is deleted, lest `commit` take it for the
         next one's.
+
+        Args:
+            size: bytes of both together.
+
+        Raises:
+            OSError: the disk has no room for them.
         """
         paths = self._paths(self._next_sequence())
         for path in paths:
             if path.exists():
                 path.unlink()
+        see_room_for(size + COMMIT_BYTES, self._folder)
         return paths
 
     def commit(self, header: Header, outcome: TrainingEnded, chunk_bytes: int) -> Offer:
-        """Enter what lies at `next_paths`: payload, residual and sequence number at once."""
+        """Enter what lies at `next_paths`: payload, residual and sequence number at once.
+
+        Raises:
+            sqlite3.Error: the disk is full; the files lie there still, for the next attempt.
+        """
         sequence = self._next_sequence()
         payload, residual = self._paths(sequence)
         offer = Offer(
@@ -130,10 +150,22 @@ class Outbox:
             return file.read(end - start)
 
     def forget(self, sequence: int) -> None:
-        """The coordinator has judged this update."""
+        """The coordinator has judged this update.
+
+        Raises:
+            sqlite3.Error: the disk is full; only the room of the payload was given back.
+        """
+        with suppress(FileNotFoundError):
+            os.truncate(self._payload(sequence), 0)
         with transaction(self._db):
             self._db.execute("DELETE FROM updates WHERE sequence = ?", (sequence,))
         self._payload(sequence).unlink(missing_ok=True)
+
+    def _count_start(self) -> tuple[bytes, int]:
+        with transaction(self._db):
+            self._db.execute("UPDATE identity SET boots = boots + 1")
+            row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
+        return row[0], row[1]
 
     def _payload(self, sequence: int) -> Path:
         return self._folder / f"{sequence}.update"
@@ -147,20 +179,28 @@ class Outbox:
 
     def _drop_damaged(self) -> None:
         """Forget updates whose payload does not have the digests that were offered."""
-        damaged = [offer.sequence for offer in self.offers() if not self._is_whole(offer)]
-        if not damaged:
-            return
-        for sequence in damaged:
+        dropped = [offer.sequence for offer in self.offers() if not self._is_whole(offer)]
+        damaged = [sequence for sequence in dropped if not self._is_judged(sequence)]
+        if damaged:
+            text = "updates dropped, their files are lost or altered"
+            log.error(text, extra=facts(sequences=",".join(map(str, damaged))))
+        for sequence in dropped:
             self.forget(sequence)
-        named = ",".join(map(str, damaged))
-        log.error("updates dropped, their files are lost or altered", extra=facts(sequences=named))
+
+    def _is_judged(self, sequence: int) -> bool:
+        """Whether an earlier start heard the verdict, and had no room to note it."""
+        path = self._payload(sequence)
+        return path.exists() and path.stat().st_size == 0
 
     def _is_whole(self, offer: Offer) -> bool:
+        path, manifest = self._payload(offer.sequence), offer.payload
         try:
-            payload = self._payload(offer.sequence).read_bytes()
+            return (
+                path.stat().st_size == manifest.size
+                and len(held_chunks(path, manifest)) == manifest.count
+            )
         except FileNotFoundError:
             return False
-        return manifest_of(payload, offer.payload.chunk_bytes) == offer.payload
 
     def _sweep(self) -> None:
         """Delete files of updates that were never committed, or are judged."""

@@ -30,7 +30,7 @@ class Self:
     task: str
     agent: str
 
-    def presence(self, state: State, incarnation: int) -> DevicePresence:
+    def presence(self, state: State, incarnation: int, paused: str = "") -> DevicePresence:
         """What a device says of itself when it comes, and its will when it is gone."""
         return DevicePresence(
             state=state,
@@ -39,6 +39,7 @@ class Self:
             incarnation=incarnation,
             agent=self.agent,
             task=self.task,
+            paused=paused,
         )
 
 
@@ -51,6 +52,7 @@ class Presence:
         self._incarnation = 0
         self._was_heard = False
         self._birth_s = inf
+        self._paused = ""
 
     @property
     def due_s(self) -> float:
@@ -62,12 +64,20 @@ class Presence:
         self._incarnation = incarnation
         self._birth_s = at.now_s + (GRACE_S if self._was_heard else 0)
 
+    def pause(self, why: str, at: Moment) -> None:
+        """Why the device does not work for now, or nothing: what is retained is to say so."""
+        if why == self._paused:
+            return
+        self._paused = why
+        if self._birth_s == inf:
+            self._birth_s = at.now_s
+
     def advance(self, at: Moment) -> list[AgentEffect]:
         """Tell the birth if it is time."""
         if at.now_s < self._birth_s:
             return []
         self._birth_s = inf
-        birth = self._me.presence(State.ONLINE, self._incarnation)
+        birth = self._me.presence(State.ONLINE, self._incarnation, self._paused)
         return [Publish(self._topic, encode(birth), retain=True)]
 
     def heard(self, presence: DevicePresence, retained: bool, at: Moment) -> list[AgentEffect]:

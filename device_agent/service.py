@@ -26,20 +26,24 @@ from device_agent.vocabulary import (
     Commit,
     Committed,
     Forget,
+    Forgotten,
     Prepare,
     Prepared,
     SendChunk,
     StoreChunk,
     Train,
+    TrainingBegun,
     TrainingFailed,
 )
 from federation.incarnation import last_of_start
+from federation.layout import Layout
 from federation.machine import Publish, Stop, Tick
-from federation.messages import Chunk, Offer, State, encode
+from federation.messages import Chunk, Header, Offer, State, encode
 from federation.paho_session import PahoSession
 from federation.session import HIGH_WATER_BYTES, Identity
 from federation.shell import Shell, end_with
-from federation.state_directory import StateDirectory, in_state_directory
+from federation.sizes import encoded_size
+from federation.state_directory import StateDirectory, in_state_directory, when_there_is_room
 from federation.topics import Topics
 
 
@@ -72,9 +76,13 @@ class _Service:
     ) -> None:
         self._settings = settings
         self._shell = Shell("device_agent")
-        self._outbox = Outbox(directory.folder("outbox"))
+        # A start is counted in the outbox, and without its number no presence can be told: so on
+        # a full disk there is a line in the log, and nothing else begins.
+        self._outbox = when_there_is_room(
+            directory.path, lambda: Outbox(directory.folder("outbox"))
+        )
         closing.callback(self._outbox.close)
-        self._store = Store(directory.folder("model"))
+        self._store = when_there_is_room(directory.path, lambda: Store(directory.folder("model")))
         self._trainer = Trainer(settings, self._trained)
         closing.callback(self._trainer.close)
         self._topics = Topics(settings.federation.prefix, settings.federation.name)
@@ -96,6 +104,7 @@ class _Service:
             self._offers.values(),
             self._outbox.trained(),
             self._store.remembered(),
+            str(directory.path),
         )
 
     def run(self) -> Stop:
@@ -134,7 +143,7 @@ class _Service:
             case StoreChunk():
                 self._store.write(effect.header, effect.index, effect.data)
             case Train():
-                output, rest = self._outbox.next_paths()
+                output, rest = self._outbox.next_paths(_outcome_bytes(effect.header))
                 self._trainer.train(
                     effect.header,
                     self._store.path(effect.header),
@@ -143,15 +152,18 @@ class _Service:
                     output,
                     rest,
                 )
+                self._shell.put(TrainingBegun(effect.header.version))
             case Abandon():
                 self._trainer.abandon()
+                self._store.forget_training()
             case Commit():
                 self._commit(effect)
             case SendChunk():
                 self._send(effect)
             case Forget():
-                self._outbox.forget(effect.sequence)
                 self._offers.pop(effect.sequence, None)
+                self._outbox.forget(effect.sequence)
+                self._shell.put(Forgotten(effect.sequence))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 
@@ -163,6 +175,7 @@ class _Service:
             reason = " ".join(f"no offer can be made of it: {error}".split())[:300]
             self._shell.put(TrainingFailed(order.header.version, reason))
             return
+        self._store.forget_training()
         self._offers[offer.sequence] = offer
         self._shell.put(Committed(offer))
 
@@ -182,6 +195,13 @@ class _Service:
             return outcome
 
         self._shell.call(finish)
+
+
+def _outcome_bytes(header: Header) -> int:
+    """What a training on this version gives, on disk: its payload and its residual."""
+    elements = Layout.from_wire(header.layout).size
+    whole, encoded = (encoded_size(codec, elements) for codec in ("float32", header.plan.codec))
+    return encoded if encoded == whole else encoded + whole
 
 
 def _version() -> str:

@@ -3,6 +3,9 @@
 Its header lies beside it, so that an agent that starts without a link can train on what it has;
 and so does the training under way. It outlives the version: what is saved there says what it is
 about, so one that is about another version counts as none and is overwritten.
+
+A version gets its room before its first chunk is fetched, so that a disk that is too small is found
+out before megabytes have moved.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from federation.files import replace_file
+from device_agent.room import allot
+from federation.files import is_storage_full, replace_file
 from federation.messages import Header, MessageError, decode, encode
 from federation.transfer import held_chunks
 
@@ -28,17 +32,34 @@ class Store:
         return self._folder / f"{header.ledger.hex()}.{header.version}"
 
     def prepare(self, header: Header) -> frozenset[int]:
-        """Make room for a version and delete others; the chunks of it that are there already."""
+        """Make room for a version and delete others; the chunks of it that are there already.
+
+        Raises:
+            OSError: the disk is full; the chunks that are there stay.
+        """
         path, manifest = self.path(header), header.payload
         for other in self._folder.iterdir():
-            if other not in (path, self.checkpoint):
+            if other not in (path, self.checkpoint, self._header):
                 other.unlink()
         if not path.exists():
             path.touch(mode=0o600)
         if path.stat().st_size != manifest.size:
             os.truncate(path, manifest.size)
-        replace_file(self._header, encode(header))
-        return held_chunks(self.path(header), header.payload)
+        held = held_chunks(path, manifest)
+        if len(held) < manifest.count:
+            self.forget_training()  # it is about another version: this one was never whole
+        try:
+            allot(path, manifest.size)
+        except OSError as error:
+            if is_storage_full(error) and not held:
+                path.unlink()  # some file systems keep what they could give
+            raise
+        self._remember(header)
+        return held
+
+    def forget_training(self) -> None:
+        """The training under way is done, or given up: what was saved of it is not needed."""
+        self.checkpoint.unlink(missing_ok=True)
 
     def remembered(self) -> Header | None:
         """The version that lies here whole, if one does."""
@@ -50,6 +71,12 @@ class Store:
         except (OSError, MessageError):
             return None
         return header if len(held) == header.payload.count else None
+
+    def _remember(self, header: Header) -> None:
+        told = encode(header)
+        # Without a word that is new, no room is needed.
+        if not self._header.exists() or self._header.read_bytes() != told:
+            replace_file(self._header, told)
 
     def write(self, header: Header, index: int, data: bytes) -> None:
         """Keep one verified chunk. A crash may lose it: then it is fetched again."""

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 from config.logs import facts
 from config.settings import AgentSettings
-from device_agent.vocabulary import TrainingEnded, TrainingFailed
+from device_agent.vocabulary import TrainingEnded, TrainingFailed, TrainingStalled
 from federation.messages import Header
-from learning.process import Worker
+from learning.process import WAITING_FOR_ROOM, Worker
 
-Outcome: TypeAlias = TrainingEnded | TrainingFailed
+Outcome: TypeAlias = TrainingStalled | TrainingEnded | TrainingFailed
 
 log = logging.getLogger("device_agent")
 
@@ -100,6 +100,8 @@ class Trainer:
             case "progress":
                 shown = {k: event[k] for k in ("phase", "done", "loss") if k in event}
                 log.debug("progress", extra=facts(version=version, **shown))
+                if event["phase"] == WAITING_FOR_ROOM:
+                    self._tell(TrainingStalled(version))
             case "trained":
                 self._tell(
                     TrainingEnded(
@@ -111,7 +113,8 @@ class Trainer:
                     )
                 )
             case "failed":
-                self._tell(TrainingFailed(version, event["reason"]))
+                storage_full = event.get("storage_full") is True
+                self._tell(TrainingFailed(version, event["reason"], storage_full))
 
 
 def _seed(header: Header, device: str) -> int:

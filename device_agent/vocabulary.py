@@ -11,6 +11,7 @@ from federation.machine import (
     Publish,
     Received,
     Stop,
+    StorageFull,
     Subscribe,
     Tick,
     Unlinked,
@@ -30,6 +31,20 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingBegun:
+    """The worker has the job, and there is room for what will come of it."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStalled:
+    """The training is done, and the worker waits for room to write what came of it."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingEnded:
     """The worker trained on a version; its encoded delta lies in a file, not yet in the outbox."""
 
@@ -46,6 +61,7 @@ class TrainingFailed:
 
     version: int
     reason: str
+    storage_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +71,26 @@ class Committed:
     offer: Offer
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A judged update is no longer in the outbox."""
+
+    sequence: int
+
+
 AgentEvent: TypeAlias = (
-    Linked | Unlinked | Received | Tick | Prepared | TrainingEnded | TrainingFailed | Committed
+    Linked
+    | Unlinked
+    | Received
+    | Tick
+    | StorageFull
+    | Prepared
+    | TrainingBegun
+    | TrainingStalled
+    | TrainingEnded
+    | TrainingFailed
+    | Committed
+    | Forgotten
 )
 
 # Effects
@@ -80,7 +114,7 @@ class StoreChunk:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train on the version that was fetched: `TrainingEnded` or `TrainingFailed`."""
+    """Train on the version that was fetched: `TrainingBegun`, then an end or a failure."""
 
     header: Header
 
@@ -108,7 +142,7 @@ class SendChunk:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """The coordinator has judged this update: delete it from the outbox."""
+    """The coordinator has judged this update: delete it from the outbox, `Forgotten`."""
 
     sequence: int
 

@@ -3,6 +3,8 @@
     WAITING --header, invited, room in the outbox--> FETCHING --all chunks--> TRAINING --> WAITING
 
 Work needs no link once a version is in the store; what would be refused as stale is dropped.
+Where the disk is full, the phase is begun again in a while, and what was trained is kept until the
+outbox can take it.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from math import inf
 
 from config.settings import Transfer
 from device_agent.fetching import Fetch
+from device_agent.storage import Lack, Milestone, retry_at
 from device_agent.vocabulary import (
     Abandon,
     AgentEffect,
     Commit,
     Prepare,
     Prepared,
+    StoreChunk,
     Train,
+    TrainingBegun,
     TrainingEnded,
     TrainingFailed,
+    TrainingStalled,
 )
 from federation.invitation import is_invited
 from federation.layout import Layout, LayoutError
@@ -68,9 +74,19 @@ class Work:
         self._declined: Header | None = None
         self._failures = 0
         self._retry_s = -inf
+        self._lack = Lack()
+        self._uncommitted: Commit | None = None
+        self._commit_s = inf
+
+    @property
+    def lacking(self) -> str:
+        """What could not be written, as the disk is full; empty if nothing waits for room."""
+        return self._lack.what
 
     def due_s(self, linked: bool) -> float:
         """When there is something to do though nothing happens."""
+        if self._uncommitted is not None:
+            return self._commit_s
         if self.phase is Phase.WAITING and self._retry_s > -inf:
             return self._retry_s
         return self._fetch.due_s if self._fetch is not None and linked else inf
@@ -93,6 +109,11 @@ class Work:
             effects += self._begin(at)
         if self._fetch is not None:
             effects += self._fetch_on(self._fetch, linked, at)
+        if self._uncommitted is not None and at.now_s >= self._commit_s:
+            effects.append(self._uncommitted)
+            self._commit_s = inf  # never twice: first it must be known what became of it
+        if self.phase is Phase.WAITING and self._retry_s == -inf:
+            self._lack.end()  # nothing is to be written
         return effects
 
     def prepared(self, event: Prepared) -> None:
@@ -111,6 +132,16 @@ class Work:
         if self._fetch is not None:
             self._fetch.relink()
 
+    def begun(self, event: TrainingBegun) -> None:
+        """The worker has begun."""
+        if self.phase is Phase.TRAINING and _is_for(event.version, self.current):
+            self._lack.reached(Milestone.BEGUN)
+
+    def stalled(self, event: TrainingStalled) -> None:
+        """The worker waits for room, and goes on by itself."""
+        if self.phase is Phase.TRAINING and _is_for(event.version, self.current):
+            self._lack.begin(f"the update on version {event.version}", Milestone.COMMITTED)
+
     def ended(self, event: TrainingEnded) -> list[AgentEffect]:
         """Training brought an update: into the outbox with it."""
         if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
@@ -123,6 +154,10 @@ class Work:
         if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
             return []
         assert self.current is not None
+        if event.storage_full:
+            self._wait_for_room(event.reason, Milestone.COMMITTED, at)
+            return []
+        self._lack.end()
         self._failures += 1
         if self._failures < ATTEMPTS_PER_VERSION:
             self._retry_s = at.now_s + RETRY_TRAINING_S * (0.5 + at.chance)
@@ -135,7 +170,44 @@ class Work:
     def committed(self, key: VersionKey) -> None:
         """The update on this version is in the outbox: the work on it is done."""
         self._done = key
+        if self.current is not None and _key(self.current) == key:
+            self._rest()
+            self._lack.end()
+
+    def refused(
+        self, effect: Prepare | StoreChunk | Train | Commit, at: Moment
+    ) -> list[AgentEffect]:
+        """The disk had no room for something: do it again in a while."""
+        current = self.current
+        if current is None or not _same(effect.header, current):
+            return []
+        version = f"version {current.version}"
+        match effect:
+            case Prepare() | StoreChunk():
+                # The last chunk may have been refused, and training have begun already.
+                effects: list[AgentEffect] = [] if self._fetch is None else self._fetch.close()
+                if self.phase is Phase.TRAINING:
+                    effects.append(Abandon())
+                self._wait_for_room(version, Milestone.FETCHED, at)
+                return effects
+            case Train():
+                self._wait_for_room(f"an update on {version}", Milestone.BEGUN, at)
+            case Commit():
+                self._lack.begin(f"the update on {version}", Milestone.COMMITTED)
+                self._uncommitted, self._commit_s = effect, retry_at(at)
+        return []
+
+    def room_made(self, at: Moment) -> None:
+        """An update was deleted: what waits for room need not wait longer."""
+        if self._uncommitted is not None and self._commit_s < inf:
+            self._commit_s = at.now_s
+        elif self.lacking and self._retry_s > -inf:
+            self._retry_s = at.now_s
+
+    def _wait_for_room(self, what: str, until: Milestone, at: Moment) -> None:
+        self._lack.begin(what, until)
         self._rest()
+        self._retry_s = retry_at(at)
 
     def _begin(self, at: Moment) -> list[AgentEffect]:
         header = self.newest
@@ -163,6 +235,7 @@ class Work:
         if fetch.complete:
             self._fetch = None
             self.phase = Phase.TRAINING
+            self._lack.reached(Milestone.FETCHED)
             facts = {"version": header.version, "bytes": header.payload.size}
             return [*fetch.close(), Log(Level.INFO, "version fetched", facts), Train(header)]
         if not linked:
@@ -195,6 +268,7 @@ class Work:
         self.phase = Phase.WAITING
         self.current = None
         self._fetch = None
+        self._uncommitted = None
 
 
 def _key(header: Header) -> VersionKey:

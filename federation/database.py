@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.failures import ExitCode, Failure
+from federation.files import is_storage_full
 
-_DURABLE = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+# The log is written to the database often and never cut: it stays small, and its length is room
+# that is there for the next transactions when the disk is full.
+_DURABLE = (
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+    "PRAGMA wal_autocheckpoint=64;"
+)
 
 
 def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.Connection:
@@ -21,6 +27,7 @@ def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.C
 
     Raises:
         Failure: the file is not of this kind and version, or cannot be used.
+        sqlite3.Error, OSError: the disk is full; what was begun is done at the next opening.
     """
     try:
         database = sqlite3.connect(path, isolation_level=None)
@@ -30,6 +37,9 @@ def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.C
             database.close()
             raise
     except sqlite3.Error as error:
+        if is_storage_full(error):
+            raise
+        _see_that_files_can_be_made(path)
         raise Failure(ExitCode.CANNOT_WRITE, f"{kind} {path}: {error}") from None
     return database
 
@@ -40,10 +50,25 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
-    except BaseException:
-        database.execute("ROLLBACK")
+        database.execute("COMMIT")
+    except BaseException as error:
+        if database.in_transaction:  # else SQLite has rolled back, as it does on a full disk
+            database.execute("ROLLBACK")
+        if is_storage_full(error):
+            # The log then begins anew, in the room that it has: the next attempt may need no more.
+            with suppress(sqlite3.Error):
+                database.execute("PRAGMA wal_checkpoint")
         raise
-    database.execute("COMMIT")
+
+
+def _see_that_files_can_be_made(path: Path) -> None:
+    """A disk without room for another file is full; SQLite says only that it cannot open one."""
+    probe = path.with_name(f"{path.name}.part")
+    with suppress(FileNotFoundError, PermissionError, NotADirectoryError):
+        try:
+            probe.touch()
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def _prepare(database: sqlite3.Connection, name: str, schema: str, version: int) -> None:

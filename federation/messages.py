@@ -125,7 +125,8 @@ class DevicePresence(_Message):
     """Retained on the device's topic, and its will.
 
     `process` is drawn at each start of an agent: it tells two agents that use one id apart, even
-    when one runs on a copy of the other's disk.
+    when one runs on a copy of the other's disk. `paused` is why the device does not work for now,
+    as "storage full"; empty if it may.
     """
 
     kind: Literal["device"] = "device"
@@ -135,6 +136,7 @@ class DevicePresence(_Message):
     incarnation: Count
     agent: Text = ""
     task: Text = ""
+    paused: Text = ""
 
 
 class Header(_Message):

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from config.failures import ExitCode, Failure
+from config.logs import facts
+from federation.files import is_storage_full
+
+LOOK_AGAIN_S = 15.0
+
+Made = TypeVar("Made")
+
+log = logging.getLogger(__name__)
 
 
 class StateDirectory:
@@ -20,12 +31,15 @@ class StateDirectory:
 
         Raises:
             Failure: it cannot be made or written, or another process uses it.
+            OSError: the disk is full.
         """
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            if is_storage_full(error):
+                raise
             raise _unusable(path, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,6 +55,8 @@ class StateDirectory:
             ) from None
         except OSError as error:
             os.close(self._lock)
+            if is_storage_full(error):
+                raise
             raise _unusable(path, error) from None
 
     def folder(self, name: str) -> Path:
@@ -54,15 +70,37 @@ class StateDirectory:
         os.close(self._lock)
 
 
+def when_there_is_room(path: Path, make: Callable[[], Made]) -> Made:
+    """What `make` makes in a state directory; while the disk is full it is tried again and again.
+
+    A role that ended instead would be started again by its supervisor until that gives up, and
+    then stay away when there is room again.
+    """
+    told = False
+    while True:
+        try:
+            return make()
+        except (OSError, sqlite3.Error) as error:
+            if not is_storage_full(error):
+                raise
+        if not told:
+            hint = f"free space in {path}"
+            log.warning("storage full: the start waits for room", extra=facts(hint=hint))
+            told = True
+        time.sleep(LOOK_AGAIN_S)
+
+
 @contextmanager
 def in_state_directory(path: Path) -> Iterator[tuple[StateDirectory, ExitStack]]:
     """Work in a locked state directory; what is put on the stack is closed before it is unlocked.
+
+    On a full disk it waits until there is room for the directory.
 
     Raises:
         Failure: it cannot be had, or a file in it fails while it is worked with.
     """
     with ExitStack() as closing:
-        directory = StateDirectory(path)
+        directory = when_there_is_room(path, lambda: StateDirectory(path))
         closing.callback(directory.close)
         try:
             yield directory, closing

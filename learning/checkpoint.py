@@ -77,6 +77,13 @@ class Checkpoint:
         # From the end of the write, so that a slow disk is not written to all the time.
         self._saved_s = time.monotonic()
 
+    def discard(self) -> bool:
+        """Give the room on the disk back; whether there was any."""
+        if self._path is None or not self._path.exists():
+            return False
+        self._path.unlink()
+        return True
+
     def _read(self) -> Arrays | None:
         if self._path is None:
             return None

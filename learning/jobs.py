@@ -21,11 +21,12 @@ from torch import nn
 from config.failures import Failure
 from config.sections import TrainingPlan
 from federation.compression import Vector, decode, encode, is_lossy
-from federation.files import replace_file
+from federation.files import is_storage_full, replace_file
 from federation.layout import Layout, LayoutError
 from federation.sizes import CodecError
 from learning.checkpoint import Checkpoint
 from learning.outcomes import DivergenceError, OnStep
+from learning.process import WAITING_FOR_ROOM
 from learning.tasks import Task, resolve
 from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of
 
@@ -35,8 +36,17 @@ Event: TypeAlias = dict[str, Any]
 OnProgress: TypeAlias = Callable[[str, float, float | None], None]
 
 
+WRITE_AGAIN_S = 15.0
+
+
 class JobError(Exception):
-    """A job that could not be done, with its reason in one line."""
+    """A job that could not be done, with its reason in one line.
+
+    Attributes:
+        storage_full: there was no room on the disk; later there may be.
+    """
+
+    storage_full = False
 
 
 def run_job(command: Command, on_progress: OnProgress) -> Event:
@@ -61,7 +71,9 @@ def run_job(command: Command, on_progress: OnProgress) -> Event:
         raise JobError(f"bad training plan: {where}: {first['msg']}") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        raise JobError(f"{where}{error.strerror or error}") from error
+        failure = JobError(f"{where}{error.strerror or error}")
+        failure.storage_full = is_storage_full(error)
+        raise failure from error
     except MemoryError as error:
         raise JobError("out of memory") from error
     except Exception as error:  # also whatever a user's task raises
@@ -110,11 +122,13 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     if residual is not None:
         delta += residual
     payload = encode(plan.codec, delta)
+    outputs: dict[Path, bytes] = {}
     # The residual first: an update that is announced is never without it.
     if command.get("residual_output") is not None and is_lossy(plan.codec):
         rest = delta - decode(plan.codec, payload, delta.size)
-        replace_file(Path(command["residual_output"]), encode("float32", rest))
-    replace_file(Path(command["output"]), payload)
+        outputs[Path(command["residual_output"])] = encode("float32", rest)
+    outputs[Path(command["output"])] = payload
+    _write_trained(outputs, checkpoint, on_progress)
     return {
         "event": "trained",
         "examples": trained.examples,
@@ -177,6 +191,24 @@ def _checkpoint(command: Command, received: Vector) -> Checkpoint:
     digest = hashlib.blake2b(received.tobytes(), digest_size=16).hexdigest()
     every_s = float(command.get("checkpoint_s", inf))
     return Checkpoint(Path(path), every_s, json.dumps([digest, *about], sort_keys=True))
+
+
+def _write_trained(
+    outputs: dict[Path, bytes], checkpoint: Checkpoint, on_progress: OnProgress
+) -> None:
+    """Write what a training gave; on a full disk wait for room, lest it be trained again."""
+    for path, data in outputs.items():
+        while True:
+            try:
+                replace_file(path, data)
+                break
+            except OSError as error:
+                if not is_storage_full(error):
+                    raise
+            if checkpoint.discard():
+                continue  # what it gave room to is better than itself
+            on_progress(WAITING_FOR_ROOM, 1.0, None)
+            time.sleep(WRITE_AGAIN_S)
 
 
 def _read_residual(path: str | None, d: int) -> Vector | None:

@@ -24,6 +24,9 @@ Event: TypeAlias = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
+# The phase, in events of progress, of a job that is done but for writing what came of it.
+WAITING_FOR_ROOM = "waiting for room on the disk"
+
 _ENDINGS = frozenset({"initialised", "trained", "evaluated", "failed"})
 
 

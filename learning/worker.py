@@ -59,18 +59,18 @@ def _serve(line: bytes, events: BinaryIO) -> None:
 
     command: Any = json.loads(line)
     job = command["job"]
-    last_told = -math.inf
+    last_told, last_phase = -math.inf, ""
 
     def tell(event: dict[str, Any]) -> None:
         text = json.dumps({**event, "job": job}, allow_nan=False)
         events.write(text.encode() + b"\n")
 
     def on_progress(phase: str, done: float, loss: float | None) -> None:
-        nonlocal last_told
+        nonlocal last_told, last_phase
         now = time.monotonic()
-        if now - last_told < PROGRESS_S:
+        if phase == last_phase and now - last_told < PROGRESS_S:
             return
-        last_told = now
+        last_told, last_phase = now, phase
         known = loss is not None and math.isfinite(loss)
         tell({"event": "progress", "phase": phase, "done": done, "loss": loss if known else None})
 
@@ -78,7 +78,8 @@ def _serve(line: bytes, events: BinaryIO) -> None:
         tell(run_job(command, on_progress))
     except JobError as failure:
         log.debug("job failed", exc_info=failure)
-        tell({"event": "failed", "reason": str(failure)})
+        event = {"event": "failed", "reason": str(failure)}
+        tell({**event, "storage_full": failure.storage_full})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ It speaks the same lines as `learning.worker`. The delta of an update follows fr
 stem of its chunk file) and from the update's sequence number alone, whoever was killed in between;
 its elements are small integers, so that sums of them are exact in float32 in any order. The chunk
 file is JSON: how many `updates` this device makes, and how long a training takes (`train_s`).
+On a full disk it waits with what was trained, as the real one does.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).parents[1]))  # it is started as a file
 
 from federation.compression import encode
-from federation.files import replace_file
+from federation.files import is_storage_full, replace_file
+from learning.process import WAITING_FOR_ROOM
 
 ELEMENTS = int(os.environ.get("STUB_ELEMENTS", "3000"))
 PATTERN = 1021
 LARGEST = 8
+RETRY_S = 0.2
 
 
 def known_delta(device: str, sequence: int, elements: int = ELEMENTS) -> npt.NDArray[np.float32]:
@@ -56,10 +59,30 @@ def _train(command: dict[str, Any]) -> dict[str, Any]:
     if sequence >= about["updates"]:
         sys.stdin.read()  # it has made all its updates: this training never ends
         os._exit(0)
-    time.sleep(about["train_s"])
+    _wait(about["train_s"])
     delta = known_delta(chunk.stem, sequence)
-    replace_file(output, encode("float32", delta))
+    while not _is_written(output, encode("float32", delta)):
+        _tell({"event": "progress", "phase": WAITING_FOR_ROOM, "done": 1.0}, command)
+        _wait(RETRY_S)
     return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)  # libfaketime breaks `time.sleep`
+
+
+def _is_written(path: Path, data: bytes) -> bool:
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        if not is_storage_full(error):
+            raise
+        return False
+    return True
+
+
+def _tell(event: dict[str, Any], command: dict[str, Any]) -> None:
+    print(json.dumps({**event, "job": command["job"]}), flush=True)
 
 
 def main() -> None:
@@ -71,7 +94,7 @@ def main() -> None:
             event = jobs[command["do"]](command)
         except OSError as error:
             event = {"event": "failed", "reason": f"{error.filename}: {error.strerror}"}
-        print(json.dumps({**event, "job": command["job"]}), flush=True)
+        _tell(event, command)
 
 
 if __name__ == "__main__":

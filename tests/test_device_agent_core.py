@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from config.failures import ExitCode
-from device_agent.core import HELLO_CAP_S, HELLO_S, AgentCore
+from device_agent.core import AgentCore
 from device_agent.presence import Self
+from device_agent.silence import HELLO_CAP_S, HELLO_S
 from device_agent.vocabulary import Committed, Prepared, TrainingEnded
 from device_agent.work import Phase
 from federation.machine import Linked, Log, Stop, Tick, Unlinked

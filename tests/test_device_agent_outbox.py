@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,8 +211,9 @@ def test_a_kill_after_the_transaction_leaves_the_update_whole(tmp_path: Path) ->
         tmp_path,
         "outbox = Outbox(folder)\n"
         "commit(outbox, b'first')\n"
+        "write(outbox, b'second')\n"
         "Path.unlink = die\n"  # the former residual would go now
-        "commit(outbox, b'second')\n",
+        "outbox.commit(HEADER, OUTCOME, 1024)\n",
     )
     outbox = Outbox(tmp_path)
     offers = outbox.offers()
@@ -298,6 +300,100 @@ def test_an_update_that_is_lost_or_altered_is_dropped_and_told_once(
     (record,) = caplog.records
     assert (record.levelname, record.name) == ("ERROR", "device_agent.outbox")
     assert record.__dict__["facts"] == {"sequences": "0,2"}
+
+
+# A full disk
+
+
+def fill(outbox: Outbox) -> sqlite3.Connection:
+    """Let each transaction find the disk full, as SQLite tells it, until the original is back."""
+    original = outbox._db
+
+    class Full:
+        in_transaction = False
+
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if statement == "COMMIT":
+                original.execute("ROLLBACK")
+                error = sqlite3.OperationalError("database or disk is full")
+                error.sqlite_errorcode = sqlite3.SQLITE_FULL
+                raise error
+            return original.execute(statement, *values)
+
+    outbox._db = Full()  # type: ignore[assignment]
+    return original
+
+
+def test_what_a_full_disk_did_not_take_is_taken_at_the_next_attempt(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    commit(outbox, b"first")
+    write(outbox, b"second")
+    original = fill(outbox)
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            outbox.commit(HEADER, OUTCOME, 1024)
+    outbox._db = original
+    assert [offer.sequence for offer in outbox.offers()] == [0]
+    assert files(tmp_path) == ["0.residual", "0.update", "1.residual", "1.update"]
+    offer = outbox.commit(HEADER, OUTCOME, 1024)
+    assert offer.sequence == 1
+    assert files(tmp_path) == ["0.update", "1.residual", "1.update"]
+
+
+def test_a_verdict_that_a_full_disk_did_not_take_gives_the_payload_s_room_back(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    kept = [commit(outbox), commit(outbox)][1]
+    original = fill(outbox)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        outbox.forget(0)
+    outbox._db = original
+    assert (tmp_path / "0.update").stat().st_size == 0
+    assert outbox.chunk(kept, 0) == PAYLOAD[:1024], "others are as they were"
+    outbox.forget(0)
+    assert outbox.offers() == (kept,)
+    assert files(tmp_path) == ["1.residual", "1.update"]
+
+
+def test_a_start_knows_an_update_that_was_judged_on_a_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "device_agent.outbox")
+    before = Outbox(tmp_path)
+    commit(before)
+    kept = commit(before)
+    fill(before)
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        before.forget(0)
+    after = Outbox(tmp_path)
+    assert after.offers() == (kept,)
+    assert files(tmp_path) == ["1.residual", "1.update"]
+    assert caplog.records == [], "it is neither lost nor altered"
+    after.close()
+
+
+def test_room_for_what_a_training_gives_is_asked_for(outbox: Outbox) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        outbox.next_paths(2**60)
+    outbox.next_paths(10_000)
+
+
+def test_a_start_that_a_full_disk_refuses_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[sqlite3.Connection] = []
+
+    def fail(outbox: Outbox) -> None:
+        opened.append(outbox._db)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "_sweep", fail)
+        with pytest.raises(OSError, match="No space left"):
+            Outbox(tmp_path)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
 
 
 # What is no outbox

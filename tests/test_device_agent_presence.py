@@ -10,7 +10,7 @@ import pytest
 from config.failures import ExitCode
 from device_agent.presence import GRACE_S, Presence, Self
 from federation.machine import Publish, Stop
-from federation.messages import DevicePresence, State, encode
+from federation.messages import DevicePresence, State, decode, encode
 from tests.specimens import OUTBOX, PROCESS, TOPICS, a_birth, at
 
 BOOT = 2
@@ -97,3 +97,27 @@ def test_of_two_agents_on_copies_of_one_disk_the_one_started_more_often_stays() 
     (stop,) = born().heard(a_birth(((BOOT + 1) << 24) + 1, process=b"process2"), False, at(1))
     assert isinstance(stop, Stop)
     assert born().heard(a_birth(((BOOT - 1) << 24) + 1, process=b"process2"), False, at(1)) == []
+
+
+def told(effects: Any) -> list[DevicePresence]:
+    messages = [decode(effect.payload) for effect in effects if isinstance(effect, Publish)]
+    return [message for message in messages if isinstance(message, DevicePresence)]
+
+
+def test_why_the_device_does_not_work_is_told_once_when_it_begins_and_when_it_ends() -> None:
+    one = born()
+    for why in ("storage full", ""):
+        for _ in range(2):
+            one.pause(why, at(5))
+        (again,) = told(one.advance(at(5)))
+        assert again == ME.presence(State.ONLINE, MINE + 1, why)
+        assert one.advance(at(9)) == []
+
+
+def test_a_pause_does_not_shorten_the_listening_on_a_new_link() -> None:
+    one = born()
+    one.link_up(MINE + 2, at(10))
+    one.pause("storage full", at(10))
+    assert one.advance(at(10)) == []
+    (birth,) = told(one.advance(at(10 + GRACE_S)))
+    assert birth.paused == "storage full"

@@ -12,7 +12,17 @@ import pytest
 from config.failures import ExitCode, Failure
 from config.settings import AgentSettings
 from device_agent import service
-from device_agent.vocabulary import Commit, Committed, TrainingEnded, TrainingFailed
+from device_agent.outbox import COMMIT_BYTES
+from device_agent.vocabulary import (
+    Abandon,
+    Commit,
+    Committed,
+    Forget,
+    Forgotten,
+    Train,
+    TrainingEnded,
+    TrainingFailed,
+)
 from federation.state_directory import StateDirectory
 from tests.specimens import a_header
 
@@ -90,3 +100,40 @@ def test_figures_that_no_offer_can_hold_are_a_training_that_failed(idle: Any) ->
     assert "\n" not in event.reason
     assert idle._outbox.offers() == ()
     assert isinstance(commit(idle, {"top_5": 0.5}), Committed)
+
+
+# A full disk
+
+
+def test_a_training_is_not_begun_where_its_outcome_has_no_room(
+    idle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def full(size: int, folder: Path) -> None:
+        asked.append(size)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("device_agent.outbox.see_room_for", full)
+    header = a_header(bytes(4096), version=7)
+    with pytest.raises(OSError, match="No space left"):
+        idle._carry_out(Train(header))
+    assert asked == [4096 + (1024 + 16) + COMMIT_BYTES], "residual, payload, transaction"
+    assert idle._shell._items.empty()
+    assert not idle._trainer._worker.alive
+
+
+def test_what_was_saved_of_a_training_goes_with_its_end(idle: Any) -> None:
+    idle._store.checkpoint.touch()
+    commit(idle, {})
+    assert not idle._store.checkpoint.exists()
+    idle._store.checkpoint.touch()
+    idle._carry_out(Abandon())
+    assert not idle._store.checkpoint.exists()
+
+
+def test_a_judged_update_is_told_to_be_gone(idle: Any) -> None:
+    offer = commit(idle, {}).offer
+    idle._carry_out(Forget(offer.sequence))
+    assert idle._shell._items.get_nowait() == Forgotten(offer.sequence)
+    assert idle._outbox.offers() == ()

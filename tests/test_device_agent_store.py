@@ -8,6 +8,7 @@ import pytest
 
 from device_agent.store import Store
 from federation.messages import Header, encode
+from tests.small_disk import a_small_disk
 from tests.specimens import a_header, a_payload
 
 PAYLOAD = a_payload(2500)  # three chunks
@@ -100,3 +101,43 @@ def test_a_damaged_header_is_not_remembered(store: Store, tmp_path: Path, junk: 
     fill(store, HEADER, 0, 1, 2)
     (tmp_path / "header").write_bytes(junk)
     assert store.remembered() is None
+
+
+# A full disk
+
+
+def test_a_version_gets_all_its_room_before_the_first_chunk(store: Store) -> None:
+    store.prepare(HEADER)
+    assert store.path(HEADER).stat().st_blocks * 512 >= 2500
+
+
+def test_a_version_that_has_no_room_leaves_none_taken(tmp_path: Path) -> None:
+    large = a_header(a_payload(200_000), version=4)
+    with a_small_disk(tmp_path / "disk", 100) as disk:
+        store = Store(disk.path)
+        with pytest.raises(OSError, match="No space left"):
+            store.prepare(large)
+        assert list(disk.path.iterdir()) == []
+        disk.free()
+        assert store.prepare(HEADER) == frozenset()
+
+
+def test_chunks_outlive_a_disk_that_fills_up(tmp_path: Path) -> None:
+    payload = a_payload(200_000)
+    header = a_header(payload, version=4)
+    with a_small_disk(tmp_path / "disk", 400) as disk:
+        store = Store(disk.path)
+        store.prepare(header)
+        store.write(header, 7, payload[7 * 1024 : 8 * 1024])
+        disk.fill()
+        assert Store(disk.path).prepare(header) == {7}, "what has its room needs no more"
+
+
+def test_a_saved_training_is_about_a_version_that_is_whole(store: Store) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    store.checkpoint.touch()
+    store.prepare(HEADER)
+    assert store.checkpoint.exists()
+    store.prepare(a_header(PAYLOAD, version=4))
+    assert not store.checkpoint.exists()

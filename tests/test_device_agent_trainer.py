@@ -12,7 +12,8 @@ import pytest
 from config.settings import AgentSettings
 from device_agent import trainer as module
 from device_agent.trainer import Outcome, Trainer
-from device_agent.vocabulary import TrainingEnded, TrainingFailed
+from device_agent.vocabulary import TrainingEnded, TrainingFailed, TrainingStalled
+from learning.process import WAITING_FOR_ROOM
 from tests.specimens import LEDGER, a_header
 
 
@@ -177,3 +178,21 @@ def test_the_worker_ends_with_the_trainer(monkeypatch: pytest.MonkeyPatch) -> No
     bench.trainer.close()
     assert not bench.worker.alive
     assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+
+
+def test_a_full_disk_is_told_apart_from_other_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.train(7)
+    bench.worker.answer(event="failed", reason="no room", storage_full=True)
+    bench.train(7)
+    bench.worker.answer(event="failed", reason="no luck", storage_full=False)
+    assert bench.told == [TrainingFailed(7, "no room", True), TrainingFailed(7, "no luck")]
+
+
+def test_a_worker_that_waits_for_room_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch)
+    bench.train(7)
+    bench.worker.answer(event="progress", phase="training", done=1.0, loss=None)
+    assert bench.told == []
+    bench.worker.answer(event="progress", phase=WAITING_FOR_ROOM, done=1.0, loss=None)
+    assert bench.told == [TrainingStalled(7)]

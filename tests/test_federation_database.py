@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from config.failures import ExitCode, Failure
 from federation.database import open_database, transaction
+from federation.files import is_storage_full
+from tests.small_disk import a_small_disk
 
 SCHEMA = "CREATE TABLE numbers (n INTEGER PRIMARY KEY); INSERT INTO numbers VALUES (1);"
 
@@ -79,3 +81,77 @@ def test_a_schema_that_fails_makes_nothing(tmp_path: Path) -> None:
         open_database(tmp_path / "db", "box", SCHEMA + "CREATE TABLE numbers (n);", 3)
     with closing(open_database(tmp_path / "db", "box", SCHEMA, 3)) as opened:
         assert numbers(opened) == [1]
+
+
+# A full disk
+
+
+@pytest.mark.parametrize("free_kib", range(0, 120, 4))
+def test_a_full_disk_fails_one_transaction_and_nothing_else(tmp_path: Path, free_kib: int) -> None:
+    with a_small_disk(tmp_path / "disk", 512) as disk:
+        path = disk.path / "db"
+        open_database(path, "box", SCHEMA, 3).close()
+        disk.fill(free_kib * 1024)
+        before = [1]
+        try:
+            opened = open_database(path, "box", SCHEMA, 3)
+        except sqlite3.Error as error:
+            assert is_storage_full(error), error  # noqa: PT017
+            disk.free()
+            opened = open_database(path, "box", SCHEMA, 3)
+            disk.fill(free_kib * 1024)
+        with closing(opened) as database:
+            for _ in range(2):
+                with suppress(sqlite3.Error):
+                    fill_by(database)
+                assert not database.in_transaction
+                before = numbers(database)
+            disk.free()
+            with transaction(database):
+                database.execute("INSERT INTO numbers VALUES (0)")
+            assert numbers(database) == [0, *before]
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_log_that_is_written_back_makes_room_for_what_comes(tmp_path: Path) -> None:
+    with (
+        a_small_disk(tmp_path / "disk", 512) as disk,
+        closing(open_database(disk.path / "db", "box", SCHEMA, 3)) as database,
+    ):
+        for number in range(2, 42):
+            change(database, number)
+        database.execute("PRAGMA wal_checkpoint")
+        disk.fill()
+        failed = 0
+        for number in range(42, 400):
+            try:
+                change(database, number)
+            except sqlite3.OperationalError:
+                failed += 1
+        assert 0 < failed < 20, "the log has the room of its own length, and begins anew"
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_disk_without_room_for_another_file_is_full(tmp_path: Path) -> None:
+    with a_small_disk(tmp_path / "disk", 512, "nr_inodes=3") as disk:
+        with pytest.raises(OSError, match="No space left") as told:
+            open_database(disk.path / "db", "box", SCHEMA, 3)
+        assert is_storage_full(told.value)
+
+
+def test_a_path_that_cannot_be_opened_is_not_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="unable to open database file") as told:
+        open_database(tmp_path / "missing" / "db", "box", SCHEMA, 3)
+    assert told.value.code == ExitCode.CANNOT_WRITE
+
+
+def fill_by(database: sqlite3.Connection) -> None:
+    """Write until the disk is full."""
+    for _ in range(1000):
+        with transaction(database):
+            database.execute("INSERT INTO numbers SELECT max(n) + 1 FROM numbers")
+
+
+def change(database: sqlite3.Connection, number: int) -> None:
+    with transaction(database):
+        database.execute("UPDATE numbers SET n = ?", (number,))

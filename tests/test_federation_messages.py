@@ -46,7 +46,13 @@ EXAMPLES: dict[str, SmallMessage] = {
         state=State.ONLINE, ledger=ID, process=b"87654321", incarnation=3
     ),
     "device": DevicePresence(
-        state=State.OFFLINE, outbox=ID, process=ID, incarnation=1, agent="0.1.0", task="cifar10"
+        state=State.ONLINE,
+        outbox=ID,
+        process=ID,
+        incarnation=1,
+        agent="0.1.0",
+        task="cifar10",
+        paused="storage full",
     ),
     "header": Header(
         ledger=ID,
@@ -116,6 +122,7 @@ small_messages: st.SearchStrategy[SmallMessage] = st.one_of(
         incarnation=counts,
         agent=texts,
         task=texts,
+        paused=texts,
     ),
     st.builds(
         Header,

@@ -6,12 +6,13 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from config.failures import ExitCode, Failure
-from federation.state_directory import StateDirectory, in_state_directory
+from federation.state_directory import StateDirectory, in_state_directory, when_there_is_room
 
 HOLD = """
 import sys, time
@@ -88,16 +89,37 @@ def test_a_file_in_its_place_is_a_clear_failure(tmp_path: Path) -> None:
     assert one.value.code is ExitCode.CANNOT_WRITE
 
 
-def test_a_full_disk_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+def test_on_a_full_disk_the_start_waits_for_room_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
 
+    def full(*_: object) -> int:
+        nonlocal attempts
+        attempts += 1
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def make_room_after_three(_: float) -> None:
+        if attempts == 3:
+            patched.undo()
+
+    caplog.set_level("WARNING", "federation.state_directory")
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        with pytest.raises(Failure, match=f"{tmp_path}: No space left on device") as one:
-            StateDirectory(tmp_path)
-    assert one.value.code is ExitCode.CANNOT_WRITE
-    StateDirectory(tmp_path).close()
+        patched.setattr(time, "sleep", make_room_after_three)
+        with in_state_directory(tmp_path) as (directory, _):
+            assert directory.path == tmp_path
+    (record,) = caplog.records
+    assert record.getMessage() == "storage full: the start waits for room"
+    assert record.__dict__["facts"] == {"hint": f"free space in {tmp_path}"}
+
+
+def test_another_fault_than_a_full_disk_is_not_waited_for(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise PermissionError(errno.EPERM, "not yours")
+
+    with pytest.raises(PermissionError):
+        when_there_is_room(tmp_path, fail)
 
 
 def test_a_file_that_fails_at_work_is_one_clear_line(tmp_path: Path) -> None:

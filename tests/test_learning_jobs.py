@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import numpy as np
 import pytest
 
 from federation.compression import decode, encode
+from federation.files import replace_file
+from learning import jobs
 from learning.chunks import write_chunk
 from learning.data import as_chunk
 from learning.generated import generated_images
 from learning.jobs import JobError, run_job
 from learning.models import build_model
+from learning.process import WAITING_FOR_ROOM
 from learning.vectors import layout_of
 from tests.one_thread import one_thread  # noqa: F401
 
@@ -232,3 +237,49 @@ def test_a_model_file_of_another_size_is_refused(tmp_path: Path, chunk: Path) ->
     Path(command["model"]).write_bytes(bytes(8))
     with pytest.raises(JobError, match=f"{SIZE} numbers in float32 are {4 * SIZE} bytes, not 8"):
         do(**command)
+
+
+# A full disk
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_apart_from_other_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(JobError) as told:
+        do(do="initialise", output=str(tmp_path / "missing" / "model"))
+    assert not told.value.storage_full
+    monkeypatch.setattr(jobs, "replace_file", full)
+    with pytest.raises(JobError, match="No space left") as told:
+        do(do="initialise", output=str(tmp_path / "model"))
+    assert told.value.storage_full
+
+
+def test_what_was_trained_waits_for_room_and_its_checkpoint_gives_way(
+    tmp_path: Path, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = train_command(tmp_path, chunk, plan=PLAN | {"epochs": 0.3})
+    do(**command)
+    expected = Path(command["output"]).read_bytes()
+    Path(command["output"]).unlink()
+    saved = tmp_path / "training"
+    monkeypatch.setattr(jobs, "replace_file", full)
+    phases: list[str] = []
+    naps: list[bool] = []
+
+    def nap(_: float) -> None:
+        naps.append(saved.exists())
+        if len(naps) == 3:
+            monkeypatch.setattr(jobs, "replace_file", replace_file)
+
+    monkeypatch.setattr(time, "sleep", nap)
+    ready = {"job": "job", "task": "cifar10", **command}
+    ready |= {"checkpoint": str(saved), "checkpoint_s": 0}
+    event = run_job(ready, lambda phase, done, loss: phases.append(phase))
+    assert event["event"] == "trained"
+    assert phases[-3:] == [WAITING_FOR_ROOM] * 3
+    assert naps == [False] * 3
+    assert Path(command["output"]).read_bytes() == expected
