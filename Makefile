@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check unit format clean
+.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,19 @@ check: .venv/dev  ## linters and types
 
 unit: .venv/dev  ## all tests
 	$(BIN)/python -m pytest
+
+test-long: .venv/dev  ## tests that take minutes, with their figures
+	$(BIN)/python -m pytest -rA -m long
+
+test-faults: .venv/dev  ## federations whose processes are killed (FAULTS="--seed 2" for more)
+	$(BIN)/python -m tests.fault_harness $(FAULTS)
+
+test-crashes: .venv/dev  ## kill each role at each place where it does I/O (25 minutes)
+	CRASHES=all $(BIN)/python -m pytest tests/test_crash_points.py
+
+test-cluster: .venv/dev  ## clusters of RabbitMQ and NATS (Debian, as root; about 15 minutes)
+	@$(BIN)/python -m tests.cluster_root
+	$(BIN)/python -m pytest -rs tests/cluster_federation.py
 
 format: .venv/dev  ## put the code into its form
 	$(BIN)/ruff check --fix .

@@ -45,6 +45,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "coordinator status": Command("coordinator.status:main", "tell how a coordinator is doing"),
     "agent run": Command("device_agent.service:main", "train on this device's data"),
+    "agent status": Command("device_agent.status:main", "tell how this device is doing"),
+    "agent doctor": Command("device_agent.doctor:main", "tell what this device lacks"),
     **_as_services("broker", "coordinator", "gateway", "agent"),
     "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
     "lab baseline": Command("experiments.baseline:main", "train the same model centrally"),

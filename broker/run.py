@@ -18,6 +18,7 @@ from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import BrokerSettings
+from federation.supervision import Supervisor
 
 PROG = "flockwise broker run"
 
@@ -60,6 +61,7 @@ def _run_embedded(settings: BrokerSettings) -> None:
 def _announce(title: str, address: Address) -> None:
     warning = "" if address.is_loopback else "; whoever reaches this address may use it"
     print(f"broker: {title} on {address}{warning}", flush=True)
+    Supervisor().ready()
 
 
 @contextmanager

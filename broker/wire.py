@@ -95,12 +95,19 @@ class PacketReader(ReaderAdapter):
         self._connected = True
         start = len(packet)
         while (left := start + length - len(packet)) > 0:
-            packet += await self._exactly(min(left, _PIECE_BYTES))
+            packet += await self._some(min(left, _PIECE_BYTES))
         return packet if kind != _PUBLISH or _names_a_topic(packet, start) else None
 
     async def _exactly(self, count: int) -> bytes:
         async with asyncio.timeout(self.silence_s):
             return await self._stream.readexactly(count)
+
+    async def _some(self, most: int) -> bytes:
+        # On a slow link a packet may take longer than any silence: bytes that come break it.
+        async with asyncio.timeout(self.silence_s):
+            if piece := await self._stream.read(most):
+                return piece
+        raise asyncio.IncompleteReadError(b"", most)
 
 
 class PacketWriter(WriterAdapter):

@@ -14,7 +14,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from config.sections import LogFormat, LogLevel
+from config.values import LogFormat, LogLevel
 
 if TYPE_CHECKING:
     from logging_journald import JournaldTransport

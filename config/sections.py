@@ -1,93 +1,26 @@
 """The sections of the settings: each setting is defined, explained, bounded and defaulted here,
 once. The table of a section in a TOML file, its options and its variables bear its name.
 
-All sections are frozen and refuse what they do not know. Where a setting may be absent, the word
-`none` says so, as TOML, an environment and a command line have no other way to.
+All sections are frozen and refuse what they do not know.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-# `allowed` is what help and errors say in place of a pattern.
-Identifier = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9-]{1,40}$",
-        json_schema_extra={"allowed": "1 to 40 characters of a-z, 0-9 and -"},
-    ),
-]
-TopicPrefix = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_.-]{1,40}(/[A-Za-z0-9_.-]{1,40})?$",
-        json_schema_extra={
-            "allowed": "one or two words of letters, digits, _, . and -, as in site/flockwise"
-        },
-    ),
-]
-Word = Annotated[
-    str,
-    Field(
-        pattern=r"^[^\x00-\x1f\x7f]{1,200}$",
-        json_schema_extra={"allowed": "at most 200 characters"},
-    ),
-]
-TaskName = Annotated[
-    str,
-    Field(
-        pattern=r"^([A-Za-z0-9_-]+|[A-Za-z0-9_.]+:[A-Za-z0-9_.]+)$",
-        json_schema_extra={"allowed": "a name or module:factory"},
-    ),
-]
-Password = Annotated[SecretStr, Field(min_length=1)]
-Strategy = Literal["fedbuff", "fedavg", "fedasync"]
-BrokerKind = Literal["auto", "mosquitto", "embedded"]
-Codec = Literal["float32", "int8"]
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "text", "json"]
-WandbMode = Literal["auto", "online", "offline", "off"]
-
-
-def _read_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("a path holds no zero bytes")
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ValueError("the home directory is not known") from error
-
-
-Location = Annotated[Path, AfterValidator(_read_path)]
-
-
-class Section(BaseModel):
-    """What all settings share: frozen, closed, finite, and careful with secrets."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_none(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        optional = {
-            name
-            for name, field in cls.model_fields.items()
-            if type(None) in get_args(field.annotation)
-        }
-        return {
-            key: None if key in optional and value == "none" else value
-            for key, value in data.items()
-        }
+from config.values import (
+    Codec,
+    Hours,
+    Identifier,
+    Location,
+    Password,
+    Section,
+    TopicPrefix,
+    WandbMode,
+    Word,
+)
 
 
 class FederationName(Section):
@@ -107,6 +40,9 @@ class Link(Section):
     port: int = Field(default=1883, ge=1, le=65535, description="port of the broker")
     username: Word | None = Field(default=None, description="name to log in with")
     password: Password | None = Field(default=None, description="password to log in with")
+    password_file: Location | None = Field(
+        default=None, description="file with that password, in its place"
+    )
     tls: bool = Field(default=False, description="encrypt the link and verify the broker")
     ca_file: Location | None = Field(
         default=None, description="certificates to trust, PEM (none: those of the system)"
@@ -146,9 +82,27 @@ class Link(Section):
             raise ValueError("cert_file and key_file go together")
         if not self.tls and (self.ca_file or self.cert_file):
             raise ValueError("ca_file, cert_file and key_file need tls to be on")
-        if self.password is not None and self.username is None:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file exclude each other")
+        if (self.password or self.password_file) and self.username is None:
             raise ValueError("password needs a username")
         return self
+
+
+class CoordinatorLink(Link):
+    """How the coordinator reaches the broker: sooner again than others, as all wait for it."""
+
+    backoff_base_s: float = Field(
+        default=1.0, ge=0.05, le=600, description="longest wait before the first reconnection"
+    )
+    backoff_cap_s: float = Field(
+        default=5.0, ge=0.05, le=3600, description="longest wait before any reconnection"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_any_link(cls, data: Any) -> Any:
+        return data.model_dump(exclude_unset=True) if type(data) is Link else data
 
 
 class Transfer(Section):
@@ -187,6 +141,41 @@ class UploadLimits(Section):
         ge=60,
         description="seconds that an unfinished upload is kept after its last chunk",
     )
+
+
+class Eligibility(Section):
+    """When a device may train; in the middle of a training it pauses, and goes on later."""
+
+    max_temperature_c: float | None = Field(
+        default=None, ge=0, le=150, description="not while the hottest sensor shows more"
+    )
+    max_other_load: float | None = Field(
+        default=None, ge=0, le=1024, description="not while other processes use more cores"
+    )
+    min_free_memory_mib: int = Field(
+        default=64, ge=0, le=2**20, description="not while less memory can be had"
+    )
+    min_free_disk_mib: int = Field(
+        default=16, ge=0, le=2**30, description="not while the state's disk has less room"
+    )
+    on_battery: bool = Field(default=True, description="also while not plugged in")
+    min_battery_percent: float = Field(
+        default=20.0, ge=0, le=100, description="not plugged in: not while the battery has less"
+    )
+    hours: Hours | None = Field(
+        default=None, description="only in these hours of the local day, such as 22-6"
+    )
+    duty_cycle: float = Field(
+        default=1.0, gt=0.01, le=1, description="share of the time that training takes its cores"
+    )
+
+    @property
+    def hour_span(self) -> tuple[int, int] | None:
+        """From which hour, up to but not including which."""
+        if self.hours is None:
+            return None
+        begin, end = self.hours.split("-")
+        return int(begin), int(end)
 
 
 class TrainingPlan(Section):

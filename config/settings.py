@@ -14,21 +14,25 @@ from pydantic import Field, model_validator
 from config.presets import PRESETS, preset
 from config.sections import (
     Aggregation,
-    BrokerKind,
-    Codec,
+    CoordinatorLink,
+    Eligibility,
     FederationName,
-    Identifier,
     Link,
-    Location,
-    LogFormat,
-    LogLevel,
     Reporting,
-    Section,
-    Strategy,
-    TaskName,
     TrainingPlan,
     Transfer,
     UploadLimits,
+)
+from config.values import (
+    BrokerKind,
+    Codec,
+    Identifier,
+    Location,
+    LogFormat,
+    LogLevel,
+    Section,
+    Strategy,
+    TaskName,
     WandbMode,
     Word,
 )
@@ -40,10 +44,12 @@ __all__ = [
     "BrokerKind",
     "BrokerSettings",
     "Codec",
+    "CoordinatorLink",
     "CoordinatorSettings",
     "DemoAggregation",
     "DemoSettings",
     "DemoTraining",
+    "Eligibility",
     "FederationName",
     "Identifier",
     "Link",
@@ -113,7 +119,7 @@ class CoordinatorSettings(Settings):
         default=False, description="go on although another coordinator seems to be online"
     )
     federation: FederationName = FederationName()
-    link: Link = Link()
+    link: CoordinatorLink = CoordinatorLink()
     transfer: Transfer = Transfer()
     uploads: UploadLimits = UploadLimits()
     aggregation: Aggregation = Aggregation()
@@ -164,6 +170,12 @@ class AgentSettings(Settings):
     outbox_limit: int = Field(
         default=4, ge=1, le=64, description="updates kept for delivery before training waits"
     )
+    train_alone_after_s: float | None = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description="with nobody there for so long, train again on what it has (none: wait)",
+    )
     checkpoint_s: float = Field(
         default=60.0,
         ge=1,
@@ -179,6 +191,7 @@ class AgentSettings(Settings):
     federation: FederationName = FederationName()
     link: Link = Link()
     transfer: Transfer = Transfer()
+    eligibility: Eligibility = Eligibility()
 
 
 class BrokerSettings(Settings):

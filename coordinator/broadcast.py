@@ -1,9 +1,14 @@
-"""A version goes out to all: its chunks, as fast as the link takes them, and then its header."""
+"""A version goes out to all: its chunks, as fast as the link takes them, and then its header.
+
+Once more after the link broke: then its header first, as on a link that breaks often the last
+message might never be reached. What the broker's cache lacks then, devices request.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 
 from coordinator.versions import Versions
 from coordinator.vocabulary import Announce, ServeChunk
@@ -23,10 +28,15 @@ class Broadcast:
         self._versions = versions
         self._topics = topics
         self._bulk: Iterator[Publish] = iter(())
+        self._begun: int | None = None
 
     def announce(self, order: Announce) -> None:
         """Begin to publish a version."""
-        self._bulk = self._announcement(order)
+        header = Publish(self._topics.model, order.header, retain=True)
+        chunks = self._chunks(order)
+        is_again = self._begun == order.info.version
+        self._begun = order.info.version
+        self._bulk = chain((header,), chunks) if is_again else chain(chunks, (header,))
         self.go_on()
 
     def go_on(self) -> bool:
@@ -57,12 +67,11 @@ class Broadcast:
             chunk = Chunk(order.version, order.index, data).encode()
             self._session.publish(Publish(order.topic, chunk, qos=0))
 
-    def _announcement(self, order: Announce) -> Iterator[Publish]:
+    def _chunks(self, order: Announce) -> Iterator[Publish]:
         version = order.info.version
         for index in range(order.info.payload.count):
             data = self._versions.chunk(version, index)
             if data is None:
-                return
+                return  # it was deleted: a newer version is about to be announced
             topic = self._topics.model_chunk(order.slot, index)
             yield Publish(topic, Chunk(version, index, data).encode(), qos=0, retain=True)
-        yield Publish(self._topics.model, order.header, retain=True)

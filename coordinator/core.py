@@ -113,7 +113,7 @@ class CoordinatorCore:
         if self.linked and at.now_s >= self._birth_s:
             effects += self._be_born(at)
         if not self.storage.blocked:
-            effects += self.progression.go_on(self.roster.online, self.linked, at)
+            effects += self.progression.go_on(self.roster.working, self.linked, at)
         effects += self.uploads.expire(at)
         for device in self.roster.expire(at):
             effects.append(Log(Level.INFO, "device did not come back", {"device": device}))
@@ -264,8 +264,15 @@ class CoordinatorCore:
         if presence.task not in ("", self._settings.task):
             facts = {"device": device, "task": presence.task}
             return [Log(Level.WARNING, "device has another task", facts)]
+        before = self.roster.connection(device)
         changed = self.roster.heard(device, presence)
-        return self._came_or_went(device, presence.state, at) if changed else []
+        if self.roster.connection(device) != before:
+            self.uploads.relinked(device)
+        effects = self._came_or_went(device, presence.state, at) if changed else []
+        if device in self.roster.online and self.roster.pauses(device, presence.paused):
+            text = "device paused" if presence.paused else "device goes on"
+            effects.append(Log(Level.INFO, text, {"device": device, "reason": presence.paused}))
+        return effects
 
     def _came_or_went(self, device: str, state: State, at: Moment) -> list[CoordinatorEffect]:
         facts = {"device": device, "online": len(self.roster.online)}

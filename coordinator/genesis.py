@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def ensure_first_version(
 
     Raises:
         Failure: the task cannot make a model, or the ledger is about another one.
+        OSError: the disk is full.
     """
     task, name = settings.task, settings.training.model
     fresh = scratch / "fresh.float32"
@@ -63,6 +65,8 @@ def _initialise(settings: CoordinatorSettings, output: Path) -> Layout:
             answer = answers.get(timeout=PATIENCE_S)
             if answer["event"] == "initialised":
                 return Layout.from_wire(answer["layout"])
+            if answer.get("storage_full"):
+                raise OSError(errno.ENOSPC, str(answer["reason"]))
             if answer["event"] == "failed":
                 raise Failure(ExitCode.FAILURE, f"cannot make the model: {answer['reason']}")
     except queue.Empty:

@@ -6,13 +6,10 @@ It reads a copy of the ledger and leaves nothing behind, so it may be asked at a
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
@@ -20,14 +17,13 @@ import msgpack
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from coordinator.record import existing_ledger, record_parser
+from federation.snapshot import open_snapshot
 
 DESCRIPTION = """\
 Show versions, what each device contributed, what was refused and why, and uploads under way. Works
 while the coordinator runs and while it does not.
 """
 _BLOCK = 512
-_WAL_HEADER_BYTES = 32
-_ATTEMPTS = 10
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,7 +45,7 @@ def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
     """
     path = existing_ledger(state_dir)
     try:
-        with _copied(path) as copy, closing(sqlite3.connect(copy)) as ledger:
+        with open_snapshot(path) as ledger:
             ledger.row_factory = sqlite3.Row
             return {
                 "versions": _versions(ledger, newest),
@@ -98,37 +94,6 @@ _WAITING = """
 SELECT device, sequence, base_version FROM updates
 WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) ORDER BY entry
 """
-
-
-@contextmanager
-def _copied(path: Path) -> Iterator[Path]:
-    """A copy of the ledger as it is now: SQLite makes files beside what it reads, even read-only.
-
-    The log (WAL) is copied last: what is moved from it into the ledger meanwhile is in it still,
-    unless it was begun anew, which changes its header.
-    """
-    log = path.with_name(path.name + "-wal")
-    with TemporaryDirectory(prefix="flockwise-inspect-") as name:
-        copy, copied_log = Path(name) / path.name, Path(name) / log.name
-        for _ in range(_ATTEMPTS):
-            before = _header(log)
-            shutil.copyfile(path, copy)
-            copied_log.unlink(missing_ok=True)
-            with suppress(FileNotFoundError):
-                shutil.copyfile(log, copied_log)
-            if _header(log) == before:
-                break
-        else:
-            raise Failure(ExitCode.FAILURE, f"ledger {path} changes too fast; ask again")
-        yield copy
-
-
-def _header(log: Path) -> bytes | None:
-    try:
-        with log.open("rb") as file:
-            return file.read(_WAL_HEADER_BYTES)
-    except FileNotFoundError:
-        return None
 
 
 def _versions(ledger: sqlite3.Connection, newest: int) -> list[dict[str, Any]]:

@@ -55,9 +55,13 @@ class Ledger:
         """
         identity = f"INSERT INTO identity VALUES (x'{urandom(8).hex()}', 0);"
         self._db = open_database(path, "ledger", _SCHEMA + identity, _SCHEMA_VERSION)
-        with transaction(self._db):
-            self._db.execute("UPDATE identity SET boots = boots + 1")
-            row = self._db.execute("SELECT ledger, boots FROM identity").fetchone()
+        try:
+            with transaction(self._db):
+                self._db.execute("UPDATE identity SET boots = boots + 1")
+                row = self._db.execute("SELECT ledger, boots FROM identity").fetchone()
+        except BaseException:
+            self._db.close()
+            raise
         self.identity: bytes = row[0]
         self.boots: int = row[1]
 

@@ -5,6 +5,7 @@ OPEN --trigger: Combine--> COMBINING --Combined: announce, evaluate--> OPEN
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 from typing import Any
 
@@ -100,8 +101,12 @@ class Progression:
         self.buffer.append(accepted)
         self._first_s = min(self._first_s, at.now_s)
 
-    def go_on(self, online: dict[str, int], linked: bool, at: Moment) -> list[CoordinatorEffect]:
-        """Make the next version if it is time."""
+    def go_on(self, there: Collection[str], linked: bool, at: Moment) -> list[CoordinatorEffect]:
+        """Make the next version if it is time.
+
+        Args:
+            there: the devices that may be waited for.
+        """
         if self.test_is_due and self.announced:
             self.test_is_due = False
             return self._evaluate()
@@ -109,7 +114,7 @@ class Progression:
             return []
         ready = candidates(self.buffer)
         overdue = at.now_s >= self.due_s
-        taken = chosen(self._rule, ready, self._cohort(online, ready), overdue)
+        taken = chosen(self._rule, ready, self._cohort(there, ready), overdue)
         if taken:
             version = self.current.version
             self._combining = True
@@ -178,10 +183,10 @@ class Progression:
         self._round_s = at.now_s
         self._first_s = at.now_s if self.buffer else inf
 
-    def _cohort(self, online: dict[str, int], ready: tuple[Accepted, ...]) -> int:
+    def _cohort(self, there: Collection[str], ready: tuple[Accepted, ...]) -> int:
         """How many invited devices are there now, or have delivered already."""
         version, fraction = self.current.version, self._rule.fraction
-        invited = {d for d in online if is_invited(d, version, self._draw, fraction)}
+        invited = {d for d in there if is_invited(d, version, self._draw, fraction)}
         return len(invited | {accepted.id.device for accepted in ready})
 
     def _draw_again(self, linked: bool, at: Moment) -> list[CoordinatorEffect]:

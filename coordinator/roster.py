@@ -15,10 +15,29 @@ class Roster:
 
     def __init__(self) -> None:
         self.online: dict[str, int] = {}
+        self.paused: dict[str, str] = {}  # why a device does not train for now, where it says so
         # For each device its outbox, where it is known, and the least incarnation to believe.
         self._latest: dict[str, tuple[bytes | None, int]] = {}
         self._unconfirmed: set[str] = set()
         self.due_s = inf
+
+    @property
+    def working(self) -> frozenset[str]:
+        """The devices that are there and do not say that they cannot train for now."""
+        return frozenset(self.online) - self.paused.keys()
+
+    def pauses(self, device: str, why: str) -> bool:
+        """A device tells why it does not train for now, or that it does; whether that is news."""
+        news = self.paused.get(device, "") != why
+        if why:
+            self.paused[device] = why
+        else:
+            self.paused.pop(device, None)
+        return news
+
+    def connection(self, device: str) -> tuple[bytes | None, int]:
+        """Outbox and incarnation of the last connection of a device that was believed."""
+        return self._latest.get(device, (None, 0))
 
     def heard(self, device: str, presence: DevicePresence) -> bool:
         """Take a presence in; whether the device came or went by it.
@@ -57,6 +76,7 @@ class Roster:
     def gone(self, device: str) -> None:
         """The device is not there any more."""
         self.online.pop(device, None)
+        self.paused.pop(device, None)
         self._unconfirmed.discard(device)
 
     def relinked(self, at: Moment) -> None:

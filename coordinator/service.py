@@ -58,7 +58,11 @@ from federation.paho_session import PahoSession
 from federation.role import run_role
 from federation.session import Identity
 from federation.shell import Shell, end_with
-from federation.state_directory import StateDirectory, in_state_directory
+from federation.state_directory import (
+    StateDirectory,
+    in_state_directory,
+    when_there_is_room,
+)
 from federation.status_board import StatusBoard
 from federation.topics import Topics
 from federation.watch import Watch
@@ -98,12 +102,15 @@ class _Service:
         board = StatusBoard(directory.path)
         watch = Watch(board, lambda: status_of(self._core, self._session), self._is_alive, reload)
         self._shell = Shell("coordinator", watch)
-        self._ledger = Ledger(directory.path / LEDGER)
+        self._ledger = when_there_is_room(directory.path, lambda: Ledger(directory.path / LEDGER))
         closing.callback(self._ledger.close)
         self._spool = Spool(directory.folder("spool"))
         self._versions = Versions(directory.folder("versions"), settings.transfer.chunk_bytes)
-        self._layout = ensure_first_version(
-            settings, self._ledger, self._versions, directory.folder("spool")
+        self._layout = when_there_is_room(
+            directory.path,
+            lambda: ensure_first_version(
+                settings, self._ledger, self._versions, directory.folder("spool")
+            ),
         )
         self._reporter = Reporter(directory.path / "reports.jsonl", self._sinks(directory))
         closing.callback(self._reporter.close)
@@ -113,9 +120,12 @@ class _Service:
         closing.callback(self._evaluator.close)
         self._topics = Topics(settings.federation.prefix, settings.federation.name)
         self._me = Self(self._ledger.identity, urandom(8), self._ledger.boots)
-        self._session = PahoSession(settings.link, self._identity(), self._shell.put)
+        self._session = PahoSession(
+            settings.link, self._identity(), self._shell.put, self._shell.waiting_bytes
+        )
         self._broadcast = Broadcast(self._session, self._versions, self._topics)
-        self._core = CoordinatorCore(self._me, self._topics, settings, self._remember())
+        memory = when_there_is_room(directory.path, self._remember)
+        self._core = CoordinatorCore(self._me, self._topics, settings, memory)
 
     def run(self) -> Stop:
         """Loop until the core or a signal says stop; then say goodbye."""

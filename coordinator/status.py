@@ -34,6 +34,7 @@ def status_of(core: CoordinatorCore, session: Session) -> dict[str, Any]:
         "version": version,
         "announced": progression.announced,
         "devices_online": sorted(core.roster.online),
+        "devices_paused": dict(core.roster.paused),
         "updates_waiting": len(progression.buffer),
         "uploads_under_way": len(core.uploads),
         "storage": "full" if core.storage.blocked else "has room",

@@ -90,6 +90,12 @@ class Uploads:
         self._uploads[id.device] = Upload(id, offer, Window(self._max_window), at.now_s)
         return [*effects, OpenUpload(id, offer.payload)]
 
+    def relinked(self, device: str) -> None:
+        """A device has a new connection: what was under way is lost with the last one."""
+        upload = self._uploads.get(device)
+        if upload is not None and upload.intake is not None:
+            upload.intake.forget_asked()
+
     def opened(self, id: UpdateId, held: frozenset[int], at: Moment) -> list[CoordinatorEffect]:
         """The spool is ready."""
         upload = self._find(id)

@@ -14,9 +14,13 @@ from math import inf
 from typing import assert_never
 
 from config.settings import Transfer
+from device_agent.counterpart import Counterpart, Word
 from device_agent.delivery import Delivery
+from device_agent.fitness import Fitness
+from device_agent.headers import VersionKey
 from device_agent.presence import Presence, Self
-from device_agent.silence import Silence
+from device_agent.silence import Silence, hello_of
+from device_agent.solitude import Solitude
 from device_agent.storage import Storage
 from device_agent.vocabulary import (
     AgentEffect,
@@ -25,6 +29,7 @@ from device_agent.vocabulary import (
     Committed,
     Forget,
     Forgotten,
+    Looked,
     Prepare,
     Prepared,
     StoreChunk,
@@ -34,7 +39,7 @@ from device_agent.vocabulary import (
     TrainingFailed,
     TrainingStalled,
 )
-from device_agent.work import Phase, VersionKey, Work
+from device_agent.work import Phase, Work
 from federation.machine import (
     Level,
     Linked,
@@ -58,7 +63,6 @@ from federation.messages import (
     Pace,
     Receipt,
     Request,
-    State,
     Want,
     decode,
     encode,
@@ -79,6 +83,7 @@ class AgentCore:
         trained: VersionKey | None = None,
         remembered: Header | None = None,
         place: str = "the state directory",
+        alone_after_s: float = inf,
     ) -> None:
         """Begin where the disk says the last start ended.
 
@@ -87,28 +92,31 @@ class AgentCore:
             trained: ledger and version of the newest update that was ever committed.
             remembered: the version that lies in the store, whole: it can be trained on at once.
             place: where room is to be made when the disk is full, for people.
+            alone_after_s: how long nobody was heard before it trains again on what it has.
         """
         self.counts: Counter[str] = Counter()
         self.delivery = Delivery(topics.up(me.device), offers, transfer.silence_s)
         self.presence = Presence(me, topics.device(me.device))
         self.storage = Storage(place)
+        self.fitness = Fitness()
+        self.solitude = Solitude(alone_after_s)
         self._silence = Silence(transfer.patience_s)
         self.work = Work(me.device, me.task, topics, transfer, trained, remembered)
         self._me = me
         self._topics = topics
         self._outbox_limit = outbox_limit
-        self._linked = False
+        self.linked = False
         self._incarnation = 0
-        self._coordinator: tuple[bytes, int, State] | None = None
+        self._coordinator = Counterpart()
 
     def handle(self, event: AgentEvent, at: Moment) -> list[AgentEffect]:
         """Take one event; the effects are to be carried out in order."""
         effects = self._take(event, at)
-        has_room = len(self.delivery) < self._outbox_limit
-        effects += self.work.go_on(has_room, self._linked, at)
+        self.solitude.advance(at)
+        effects += self._work_on(at)
         effects += self.storage.advance(self.work.lacking, at)
-        self.presence.pause(self.storage.paused, at)
-        if self._linked:
+        self.presence.pause(self.storage.paused or self.fitness.paused, at)
+        if self.linked:
             effects += self.presence.advance(at)
             effects += self.delivery.advance(at)
             effects += self._say_hello(at)
@@ -117,15 +125,15 @@ class AgentCore:
     @property
     def next_tick_s(self) -> float:
         """When the core wants a `Tick`, on the clock of its moments; infinity if never."""
-        presence_s = min(self.presence.due_s, self._silence.due_s) if self._linked else inf
-        work_s = self.work.due_s(self._linked)
+        presence_s = min(self.presence.due_s, self._silence.due_s) if self.linked else inf
+        work_s = min(self.work.due_s(self.linked), self.fitness.due_s, self.solitude.due_s)
         return min(self.delivery.due_s, work_s, self.storage.due_s, presence_s)
 
     def validate(self) -> None:
         """The invariants, for tests: call after every event."""
         assert (self.work.phase is Phase.WAITING) == (self.work.current is None)
         assert len(self.delivery) <= self._outbox_limit
-        assert self._linked or self.delivery.due_s == inf
+        assert self.linked or self.delivery.due_s == inf
         assert self.storage.full or not self.work.lacking
 
     def _take(self, event: AgentEvent, at: Moment) -> list[AgentEffect]:
@@ -137,8 +145,9 @@ class AgentCore:
             case Linked():
                 return self._link_up(event, at)
             case Unlinked():
-                self._linked = False
+                self.linked = False
                 self.delivery.pause()
+                self.solitude.begins(at)
                 return [Log(Level.WARNING, "link down", {"reason": event.reason})]
             case StorageFull():
                 return self._storage_full(event.effect, at)
@@ -156,12 +165,25 @@ class AgentCore:
             case TrainingFailed():
                 return self.work.failed(event, at)
             case Committed():
-                return self._committed(event.offer, at)
+                self.work.committed((event.offer.ledger, event.offer.base_version))
+                return self.delivery.add(event.offer, at)
             case Forgotten():
                 self.storage.forgotten(event.sequence)
                 self.work.room_made(at)
                 return []
+            case Looked():
+                self.fitness.looked(event, at)
+                return self.work.pause(event.hindrance) if event.hindrance else []
         assert_never(event)
+
+    def _work_on(self, at: Moment) -> list[AgentEffect]:
+        work, newest = self.work, self.work.newest
+        has_room = len(self.delivery) < self._outbox_limit
+        again = self.solitude.is_long and newest is not None and self.delivery.may_add(newest)
+        fit = self.fitness.may_train(at)
+        effects = work.go_on(has_room, self.linked, at, fit=fit, again=again)
+        matters = work.phase is Phase.TRAINING or work.is_held_back
+        return [*effects, *self.fitness.advance(matters, at)]
 
     def _storage_full(self, effect: object, at: Moment) -> list[AgentEffect]:
         match effect:
@@ -171,26 +193,14 @@ class AgentCore:
                 self.storage.kept(effect.sequence, at)
         return []  # the rest deletes at most
 
-    def _committed(self, offer: Offer, at: Moment) -> list[AgentEffect]:
-        self.work.committed((offer.ledger, offer.base_version))
-        self.delivery.add(offer, at)
-        facts = {
-            "version": offer.base_version,
-            "sequence": offer.sequence,
-            "bytes": offer.payload.size,
-            "train_s": round(offer.train_s, 1),
-            "examples": offer.examples,
-            **offer.metrics,
-        }
-        return [Log(Level.INFO, "update in outbox", facts)]
-
     # The link
 
     def _link_up(self, event: Linked, at: Moment) -> list[AgentEffect]:
-        self._linked = True
+        self.linked = True
         self._incarnation = event.incarnation
         self._silence.link_up(at)
-        self.delivery.resume(at)
+        self.solitude.begins(at)
+        self.delivery.resume(at, spread_s=0)  # the reconnections are spread already
         self.work.relink()
         self.presence.link_up(event.incarnation, at)
         return [Log(Level.INFO, "link up")]
@@ -198,14 +208,7 @@ class AgentCore:
     def _say_hello(self, at: Moment) -> list[AgentEffect]:
         if not self._silence.is_long(at):
             return []
-        known = self.work.newest
-        hello = Hello(
-            incarnation=self._incarnation,
-            ledger=known.ledger if known else None,
-            boot=known.boot if known else 0,
-            version=known.version if known else 0,
-            draw=known.draw if known else 0,
-        )
+        hello = hello_of(self._incarnation, self.work.newest)
         return [Publish(self._topics.up(self._me.device), encode(hello))]
 
     # What is heard
@@ -268,27 +271,26 @@ class AgentCore:
         return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
 
     def _coordinator_presence(self, presence: CoordinatorPresence, at: Moment) -> list[AgentEffect]:
-        seen = (presence.ledger, presence.incarnation, presence.state)
-        known = self._coordinator
-        if known is not None:
-            if seen[0] == known[0] and seen[1] < known[1]:
-                return []  # a late will of an earlier connection
-            if seen[0] != known[0] and presence.state is State.OFFLINE:
-                return []  # a late will of an earlier coordinator
-        self._coordinator = seen
-        if presence.state is State.OFFLINE:
+        word = self._coordinator.heard(presence)
+        if word is Word.GONE:
+            self.solitude.begins(at)
             self.delivery.pause()
             return [Log(Level.INFO, "coordinator offline")]
-        if seen == known or not self._linked:
+        if word is Word.LATE or not self.linked:
+            return []
+        self.solitude.ends()
+        if word is Word.STILL_HERE:
             return []
         self.delivery.resume(at)
         self.work.relink()
+        self.presence.coordinator_came(at)
         return [Log(Level.INFO, "coordinator online")]
 
     def _answered(self, at: Moment) -> None:
         """Whoever answers is there, whatever its presence says."""
         self._silence.answered(at)
-        if self._linked and not self.delivery.open:
+        self.solitude.ends()
+        if self.linked and not self.delivery.open:
             self.delivery.resume(at)
 
     def _header(self, header: Header, at: Moment) -> list[AgentEffect]:

@@ -14,7 +14,7 @@ from math import inf
 
 from device_agent.vocabulary import AgentEffect, Forget, SendChunk
 from federation.machine import Level, Log, Moment, Publish
-from federation.messages import Offer, Pace, Receipt, Verdict, Want, encode
+from federation.messages import Header, Offer, Pace, Receipt, Verdict, Want, encode
 
 LONGEST_SILENCE_S = 60.0
 SPREAD_S = 1.0
@@ -39,22 +39,41 @@ class Delivery:
     def __len__(self) -> int:
         return len(self._offers)
 
+    def may_add(self, header: Header) -> bool:
+        """Whether one more update on this version could still be welcome.
+
+        The k-th of them enters k - 1 versions later at the earliest.
+        """
+        bases = ((offer.ledger, offer.base_version) for offer in self._offers.values())
+        return (
+            sum(base == (header.ledger, header.version) for base in bases) <= header.max_staleness
+        )
+
     @property
     def due_s(self) -> float:
         """When the oldest update is to be offered (again)."""
         return self._due_s if self.open and self._offers else inf
 
-    def add(self, offer: Offer, at: Moment) -> None:
+    def add(self, offer: Offer, at: Moment) -> list[AgentEffect]:
         """An update was committed to the outbox."""
         self._offers[offer.sequence] = offer
         if len(self._offers) == 1:
             self._begin(at.now_s)
+        facts = {
+            "version": offer.base_version,
+            "sequence": offer.sequence,
+            "bytes": offer.payload.size,
+            "train_s": round(offer.train_s, 1),
+            "examples": offer.examples,
+            **offer.metrics,
+        }
+        return [Log(Level.INFO, "update in outbox", facts)]
 
-    def resume(self, at: Moment) -> None:
+    def resume(self, at: Moment, spread_s: float = SPREAD_S) -> None:
         """The coordinator can be reached (again); offers are spread over a moment."""
         self.open = True
         self._answer_s = 0.0
-        self._begin(at.now_s + at.chance * SPREAD_S)
+        self._begin(at.now_s + at.chance * spread_s)
 
     def pause(self) -> None:
         """The coordinator cannot be reached."""

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from contextlib import suppress
 from os import urandom
 from pathlib import Path
 
+from config.failures import ExitCode, Failure
 from config.logs import facts
 from device_agent.room import see_room_for
 from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
+from federation.snapshot import open_snapshot
 from federation.transfer import held_chunks, manifest_of
 
 COMMIT_BYTES = 64 * 1024
@@ -98,7 +101,7 @@ class Outbox:
         Raises:
             OSError: the disk has no room for them.
         """
-        paths = self._paths(self._next_sequence())
+        paths = self._paths(self.next_sequence())
         for path in paths:
             if path.exists():
                 path.unlink()
@@ -111,7 +114,7 @@ class Outbox:
         Raises:
             sqlite3.Error: the disk is full; the files lie there still, for the next attempt.
         """
-        sequence = self._next_sequence()
+        sequence = self.next_sequence()
         payload, residual = self._paths(sequence)
         offer = Offer(
             outbox=self.identity,
@@ -173,7 +176,8 @@ class Outbox:
     def _paths(self, sequence: int) -> tuple[Path, Path]:
         return self._payload(sequence), self._folder / f"{sequence}.residual"
 
-    def _next_sequence(self) -> int:
+    def next_sequence(self) -> int:
+        """The number of the next update."""
         (sequence,) = self._db.execute("SELECT next_sequence FROM identity").fetchone()
         return int(sequence)
 
@@ -210,3 +214,28 @@ class Outbox:
             for path in self._folder.glob(pattern):
                 if path not in named:
                     path.unlink()
+
+
+def summary_of(folder: Path) -> dict[str, int] | None:
+    """What an outbox holds, read beside the agent that has it open; None if there is none.
+
+    Raises:
+        Failure: the file cannot be read.
+    """
+    path = folder / "outbox.sqlite"
+    if not path.is_file():
+        return None
+    try:
+        with open_snapshot(path) as db:
+            ((waiting,),) = db.execute("SELECT count(*) FROM updates")
+            boots, made, trained = db.execute(
+                "SELECT boots, next_sequence, trained_version FROM identity"
+            ).fetchone()
+    except (OSError, sqlite3.Error) as error:
+        raise Failure(ExitCode.NO_INPUT, f"outbox {path}: {error}") from None
+    return {
+        "updates_in_outbox": waiting,
+        "updates_made": made,
+        "last_trained_version": trained,
+        "starts": boots,
+    }

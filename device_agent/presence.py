@@ -17,6 +17,7 @@ from federation.machine import Moment, Publish, Stop
 from federation.messages import DevicePresence, State, encode
 
 GRACE_S = 0.5
+SPREAD_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ class Presence:
         """A new connection: tell the birth, but hear first whether another one has come since."""
         self._incarnation = incarnation
         self._birth_s = at.now_s + (GRACE_S if self._was_heard else 0)
+
+    def coordinator_came(self, at: Moment) -> None:
+        """Tell the birth again: not every broker gives a newcomer what is retained."""
+        if self._birth_s == inf:
+            self._birth_s = at.now_s + at.chance * SPREAD_S
 
     def pause(self, why: str, at: Moment) -> None:
         """Why the device does not work for now, or nothing: what is retained is to say so."""

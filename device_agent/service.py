@@ -6,18 +6,22 @@ own, so the link stays alive through an epoch of any length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from os import urandom
+from typing import Any
 
 from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import AgentSettings
 from device_agent.core import AgentCore
+from device_agent.eligibility import Probe, hindrance
 from device_agent.outbox import Outbox
 from device_agent.presence import Self
+from device_agent.status import Story, status_of
 from device_agent.store import Store
 from device_agent.trainer import Outcome, Trainer
 from device_agent.vocabulary import (
@@ -27,6 +31,9 @@ from device_agent.vocabulary import (
     Committed,
     Forget,
     Forgotten,
+    Look,
+    Looked,
+    Pause,
     Prepare,
     Prepared,
     SendChunk,
@@ -40,42 +47,54 @@ from federation.layout import Layout
 from federation.machine import Publish, Stop, Tick
 from federation.messages import Chunk, Header, Offer, State, encode
 from federation.paho_session import PahoSession
+from federation.role import run_role
 from federation.session import HIGH_WATER_BYTES, Identity
 from federation.shell import Shell, end_with
 from federation.sizes import encoded_size
 from federation.state_directory import StateDirectory, in_state_directory, when_there_is_room
+from federation.status_board import StatusBoard
 from federation.topics import Topics
+from federation.watch import Watch
 
 
 def main(argv: Sequence[str]) -> int:
     """Run an agent until it is told to stop, or another agent has its id."""
-    settings = load(AgentSettings, argv, prog="flockwise agent run")
-    logs.configure(f"agent {settings.device}", settings.log_level, settings.log_format)
-    return run(settings).exit_code
+    return run_role(lambda: load(AgentSettings, argv, prog="flockwise agent run"), run)
 
 
-def run(settings: AgentSettings) -> Stop:
+def run(settings: AgentSettings, reload: Callable[[], Stop | None] = lambda: None) -> Stop:
     """As `main`, from settings.
+
+    Args:
+        reload: asked when the settings may have changed.
 
     Raises:
         Failure: another agent is this device, or a file or the broker cannot be had.
     """
+    logs.configure(f"agent {settings.device}", settings.log_level, settings.log_format)
     if not settings.chunk.exists():
         raise Failure(
             ExitCode.NO_INPUT,
             f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",
         )
     with in_state_directory(settings.state_dir) as (directory, closing):
-        stop = _Service(settings, directory, closing).run()
+        stop = _Service(settings, directory, closing, reload).run()
     return end_with(stop)
 
 
 class _Service:
     def __init__(
-        self, settings: AgentSettings, directory: StateDirectory, closing: ExitStack
+        self,
+        settings: AgentSettings,
+        directory: StateDirectory,
+        closing: ExitStack,
+        reload: Callable[[], Stop | None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._shell = Shell("device_agent")
+        self._story = Story()
+        watch = Watch(StatusBoard(directory.path), self._status, self._is_alive, reload)
+        self._shell = Shell("device_agent", watch, self._story.hear)
+        self._probe = Probe(directory.path)
         # A start is counted in the outbox, and without its number no presence can be told: so on
         # a full disk there is a line in the log, and nothing else begins.
         self._outbox = when_there_is_room(
@@ -95,7 +114,9 @@ class _Service:
             agent=_version(),
         )
         self._offers = {offer.sequence: offer for offer in self._outbox.offers()}
-        self._session = PahoSession(settings.link, self._identity(), self._shell.put)
+        self._session = PahoSession(
+            settings.link, self._identity(), self._shell.put, self._shell.waiting_bytes
+        )
         self._core = AgentCore(
             self._me,
             self._topics,
@@ -105,6 +126,7 @@ class _Service:
             self._outbox.trained(),
             self._store.remembered(),
             str(directory.path),
+            inf if settings.train_alone_after_s is None else settings.train_alone_after_s,
         )
 
     def run(self) -> Stop:
@@ -115,6 +137,13 @@ class _Service:
         # The presence belongs to the agent that took the id over, if one did.
         self._session.stop(None if stop.exit_code == ExitCode.DUPLICATE else self._farewell())
         return stop
+
+    def _status(self) -> dict[str, Any]:
+        progress = self._trainer.progress
+        return status_of(self._settings, self._core, self._session, self._story, progress)
+
+    def _is_alive(self) -> bool:
+        return self._session.alive and self._trainer.alive
 
     def _identity(self) -> Identity:
         def will(incarnation: int) -> Publish:
@@ -143,16 +172,13 @@ class _Service:
             case StoreChunk():
                 self._store.write(effect.header, effect.index, effect.data)
             case Train():
-                output, rest = self._outbox.next_paths(_outcome_bytes(effect.header))
-                self._trainer.train(
-                    effect.header,
-                    self._store.path(effect.header),
-                    self._store.checkpoint,
-                    self._outbox.residual(),
-                    output,
-                    rest,
-                )
-                self._shell.put(TrainingBegun(effect.header.version))
+                self._train(effect.header)
+            case Look():
+                conditions = self._probe.look()
+                rule, before = self._settings.eligibility, effect.was_hindered
+                self._shell.put(Looked(hindrance(rule, conditions, was_hindered=before)))
+            case Pause():
+                self._trainer.pause()
             case Abandon():
                 self._trainer.abandon()
                 self._store.forget_training()
@@ -166,6 +192,21 @@ class _Service:
                 self._shell.put(Forgotten(effect.sequence))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
+
+    def _train(self, header: Header) -> None:
+        outbox, store = self._outbox, self._store
+        output, rest = outbox.next_paths(_outcome_bytes(header))
+        is_again = outbox.trained() == (header.ledger, header.version)
+        self._trainer.train(
+            header,
+            store.path(header),
+            store.checkpoint,
+            outbox.residual(),
+            output,
+            rest,
+            again=outbox.next_sequence() if is_again else None,
+        )
+        self._shell.put(TrainingBegun(header.version))
 
     def _commit(self, order: Commit) -> None:
         chunk_bytes = self._settings.transfer.chunk_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from federation.machine import Moment
+from federation.messages import Header, Hello
 
 HELLO_S = 60.0
 HELLO_CAP_S = 600.0
@@ -46,3 +47,14 @@ class Silence:
         if is_news or not self._header_heard:
             self._header_heard = True
             self.due_s = at.now_s + HELLO_S * (1 + at.chance)
+
+
+def hello_of(incarnation: int, known: Header | None) -> Hello:
+    """What to say on this connection: which header is known, if any is."""
+    return Hello(
+        incarnation=incarnation,
+        ledger=known.ledger if known else None,
+        boot=known.boot if known else 0,
+        version=known.version if known else 0,
+        draw=known.draw if known else 0,
+    )

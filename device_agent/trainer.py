@@ -19,6 +19,9 @@ Outcome: TypeAlias = TrainingStalled | TrainingEnded | TrainingFailed
 
 log = logging.getLogger("device_agent")
 
+# A service has to be gone within two seconds.
+SAVING_S = 1.2
+
 
 class Trainer:
     """One worker that trains on one version at a time."""
@@ -27,6 +30,7 @@ class Trainer:
         self._settings = settings
         self._tell = tell
         self._version = 0
+        self.progress = ""
         self._worker = Worker(self._heard, threads=settings.threads)
         self._lingering: threading.Timer | None = None
 
@@ -38,6 +42,7 @@ class Trainer:
         residual: Path | None,
         output: Path,
         rest: Path,
+        again: int | None = None,
     ) -> None:
         """Begin to train.
 
@@ -47,9 +52,11 @@ class Trainer:
             residual: what the codec rounded away the last time, if anything.
             output: where the encoded delta is to lie.
             rest: where the new residual is to lie.
+            again: a number that tells one more training on this version from all others.
         """
         self._stop_lingering()
         self._version = header.version
+        self.progress = "beginning"
         settings = self._settings
         self._worker.submit(
             {
@@ -63,17 +70,27 @@ class Trainer:
                 "checkpoint": str(checkpoint),
                 "checkpoint_s": settings.checkpoint_s,
                 "residual": None if residual is None else str(residual),
-                "seed": _seed(header, settings.device),
-                "slowdown": settings.slowdown,
+                "seed": _seed(header, settings.device, again),
+                "slowdown": settings.slowdown / settings.eligibility.duty_cycle,
                 "output": str(output),
                 "residual_output": str(rest),
                 "layout": [list(tensor) for tensor in header.layout],
             }
         )
 
+    @property
+    def alive(self) -> bool:
+        """Whether a training under way has somebody who does it."""
+        return self._worker.alive or not self._worker.busy
+
     def abandon(self) -> None:
         """End the training under way; nothing comes of it."""
         self._worker.stop()
+
+    def pause(self) -> None:
+        """Save the training under way and end it; a task that saves nothing begins anew."""
+        self._stop_lingering()
+        self._worker.stop(SAVING_S)
 
     def rest(self) -> None:
         """There is nothing to train for now: let the worker go if that lasts."""
@@ -84,9 +101,8 @@ class Trainer:
             self._lingering.start()
 
     def close(self) -> None:
-        """End the worker at once."""
-        self._stop_lingering()
-        self._worker.stop()
+        """End the worker; it has a moment to save what it does."""
+        self.pause()
 
     def _stop_lingering(self) -> None:
         if self._lingering is not None:
@@ -98,6 +114,7 @@ class Trainer:
         version = int(str(event["job"]).rpartition(".")[2])
         match event["event"]:
             case "progress":
+                self.progress = f"{event['phase']}, {event.get('done', 0.0):.0%} done"
                 shown = {k: event[k] for k in ("phase", "done", "loss") if k in event}
                 log.debug("progress", extra=facts(version=version, **shown))
                 if event["phase"] == WAITING_FOR_ROOM:
@@ -117,7 +134,9 @@ class Trainer:
                 self._tell(TrainingFailed(version, event["reason"], storage_full))
 
 
-def _seed(header: Header, device: str) -> int:
-    """Devices shuffle differently, and the same device does so for each version."""
+def _seed(header: Header, device: str, again: int | None) -> int:
+    """Devices shuffle differently, and the same device does so for each version, each time."""
     text = f"{header.plan.seed} {header.version} {device}"
+    if again is not None:
+        text += f" {again}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1

@@ -78,6 +78,13 @@ class Forgotten:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The machine was looked at: why it may not train now, or nothing."""
+
+    hindrance: str
+
+
 AgentEvent: TypeAlias = (
     Linked
     | Unlinked
@@ -91,6 +98,7 @@ AgentEvent: TypeAlias = (
     | TrainingFailed
     | Committed
     | Forgotten
+    | Looked
 )
 
 # Effects
@@ -117,6 +125,18 @@ class Train:
     """Train on the version that was fetched: `TrainingBegun`, then an end or a failure."""
 
     header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look whether the machine may train now: `Looked`."""
+
+    was_hindered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Save the training under way and end it, to go on with it later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +176,8 @@ AgentEffect: TypeAlias = (
     | Prepare
     | StoreChunk
     | Train
+    | Look
+    | Pause
     | Abandon
     | Commit
     | SendChunk

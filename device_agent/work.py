@@ -1,10 +1,9 @@
-"""The work of a device: wait for a version, fetch it, train on it, once for each version.
+"""The work of a device: wait for a version, fetch it, train on it.
 
     WAITING --header, invited, room in the outbox--> FETCHING --all chunks--> TRAINING --> WAITING
 
-Work needs no link once a version is in the store; what would be refused as stale is dropped.
-Where the disk is full, the phase is begun again in a while, and what was trained is kept until the
-outbox can take it.
+It is done once for each version; again only while nobody is there to give a new one. What would be
+refused as stale is dropped; what a full disk or an unfit machine interrupts is gone on with later.
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ from math import inf
 
 from config.settings import Transfer
 from device_agent.fetching import Fetch
+from device_agent.headers import VersionKey, fault_of, is_hopeless, is_same, key_of
 from device_agent.storage import Lack, Milestone, retry_at
 from device_agent.vocabulary import (
     Abandon,
     AgentEffect,
     Commit,
+    Pause,
     Prepare,
     Prepared,
     StoreChunk,
@@ -29,17 +30,13 @@ from device_agent.vocabulary import (
     TrainingStalled,
 )
 from federation.invitation import is_invited
-from federation.layout import Layout, LayoutError
 from federation.machine import Level, Log, Moment
 from federation.messages import Chunk, Header
-from federation.sizes import CodecError, encoded_size
 from federation.topics import Topics
 
 RETRY_TRAINING_S = 30.0
 ATTEMPTS_PER_VERSION = 3
 VAIN_REQUESTS = 4
-
-VersionKey = tuple[bytes, int]
 
 
 class Phase(Enum):
@@ -71,10 +68,14 @@ class Work:
         self._transfer = transfer
         self._fetch: Fetch | None = None
         self._done = done
+        self._hopeless: VersionKey | None = None
         self._declined: Header | None = None
+        self._paused: Header | None = None
+        self.is_held_back = False
         self._failures = 0
         self._retry_s = -inf
         self._lack = Lack()
+        self._is_trained = False
         self._uncommitted: Commit | None = None
         self._commit_s = inf
 
@@ -102,23 +103,42 @@ class Work:
         told = Log(Level.INFO, "version announced", {"version": header.version})
         return [told, *self._drop_hopeless(header)]
 
-    def go_on(self, has_room: bool, linked: bool, at: Moment) -> list[AgentEffect]:
-        """Whatever can be begun or is due now."""
+    def go_on(
+        self, has_room: bool, linked: bool, at: Moment, *, fit: bool = True, again: bool = False
+    ) -> list[AgentEffect]:
+        """Whatever can be begun or is due now.
+
+        Args:
+            has_room: whether the outbox could take an update.
+            fit: whether the machine may train now.
+            again: whether to train on the newest version though it has been done.
+        """
         effects: list[AgentEffect] = []
+        self.is_held_back = False
         if self.phase is Phase.WAITING and has_room:
-            effects += self._begin(at)
+            effects += self._begin(at, fit, again)
         if self._fetch is not None:
             effects += self._fetch_on(self._fetch, linked, at)
+            if self.phase is Phase.WAITING and has_room:  # given up for a newer version
+                effects += self._begin(at, fit, again)
         if self._uncommitted is not None and at.now_s >= self._commit_s:
             effects.append(self._uncommitted)
             self._commit_s = inf  # never twice: first it must be known what became of it
-        if self.phase is Phase.WAITING and self._retry_s == -inf:
+        if self.phase is Phase.WAITING and self._retry_s == -inf and not self.is_held_back:
             self._lack.end()  # nothing is to be written
         return effects
 
+    def pause(self, why: str) -> list[AgentEffect]:
+        """The machine may not train any more: save what is under way."""
+        if self.phase is not Phase.TRAINING or self._is_trained:
+            return []
+        self._paused = self.current
+        self._rest()
+        return [Pause(), Log(Level.INFO, "training paused", {"reason": why})]
+
     def prepared(self, event: Prepared) -> None:
         """The store is ready: fetch what it lacks."""
-        if self.phase is Phase.FETCHING and self.current and _same(event.header, self.current):
+        if self.phase is Phase.FETCHING and self.current and is_same(event.header, self.current):
             self._fetch = Fetch(
                 self.current, event.held, self._topics, self._device, self._transfer
             )
@@ -134,24 +154,25 @@ class Work:
 
     def begun(self, event: TrainingBegun) -> None:
         """The worker has begun."""
-        if self.phase is Phase.TRAINING and _is_for(event.version, self.current):
+        if self._is_training(event.version):
             self._lack.reached(Milestone.BEGUN)
 
     def stalled(self, event: TrainingStalled) -> None:
         """The worker waits for room, and goes on by itself."""
-        if self.phase is Phase.TRAINING and _is_for(event.version, self.current):
+        if self._is_training(event.version):
             self._lack.begin(f"the update on version {event.version}", Milestone.COMMITTED)
 
     def ended(self, event: TrainingEnded) -> list[AgentEffect]:
         """Training brought an update: into the outbox with it."""
-        if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
+        if not self._is_training(event.version):
             return []
         assert self.current is not None
+        self._is_trained = True
         return [Commit(self.current, event)]
 
     def failed(self, event: TrainingFailed, at: Moment) -> list[AgentEffect]:
         """Training brought nothing: try again in a while, but not for ever."""
-        if self.phase is not Phase.TRAINING or not _is_for(event.version, self.current):
+        if not self._is_training(event.version):
             return []
         assert self.current is not None
         if event.storage_full:
@@ -162,7 +183,7 @@ class Work:
         if self._failures < ATTEMPTS_PER_VERSION:
             self._retry_s = at.now_s + RETRY_TRAINING_S * (0.5 + at.chance)
         else:
-            self._done = _key(self.current)
+            self._hopeless = key_of(self.current)
         self._rest()
         facts = {"version": event.version, "reason": event.reason}
         return [Log(Level.ERROR, "training failed", facts)]
@@ -170,7 +191,7 @@ class Work:
     def committed(self, key: VersionKey) -> None:
         """The update on this version is in the outbox: the work on it is done."""
         self._done = key
-        if self.current is not None and _key(self.current) == key:
+        if self.current is not None and key_of(self.current) == key:
             self._rest()
             self._lack.end()
 
@@ -179,7 +200,7 @@ class Work:
     ) -> list[AgentEffect]:
         """The disk had no room for something: do it again in a while."""
         current = self.current
-        if current is None or not _same(effect.header, current):
+        if current is None or not is_same(effect.header, current):
             return []
         version = f"version {current.version}"
         match effect:
@@ -209,23 +230,24 @@ class Work:
         self._rest()
         self._retry_s = retry_at(at)
 
-    def _begin(self, at: Moment) -> list[AgentEffect]:
-        header = self.newest
+    def _begin(self, at: Moment, fit: bool, again: bool) -> list[AgentEffect]:
+        header = self._paused or self.newest
         if header is None or at.now_s < self._retry_s:
             return []
         self._retry_s = -inf
-        if self._done == _key(header) or self._declined is header:
+        is_done = self._done == key_of(header) and not again
+        if is_done or self._declined is header or self._hopeless == key_of(header):
             return []
-        if header.task != self._task:
+        if (fault := fault_of(header, self._task)) is not None:
             self._declined = header
-            facts = {"theirs": header.task, "ours": self._task}
-            return [Log(Level.ERROR, "version is of another task", facts)]
-        if (fault := _fault(header)) is not None:
-            self._declined = header
-            return [Log(Level.ERROR, "version does not hold together", {"fault": fault})]
+            return [Log(Level.ERROR, "version cannot be used", {"fault": fault})]
         if not is_invited(self._device, header.version, header.draw, header.invited):
             self._declined = header
             return [Log(Level.INFO, "not invited", {"version": header.version})]
+        if not fit:
+            self.is_held_back = True
+            return []
+        self._paused = None
         self.phase = Phase.FETCHING
         self.current = header
         return [Prepare(header)]
@@ -241,19 +263,19 @@ class Work:
         if not linked:
             return []
         assert self.newest is not None
-        if fetch.requests > VAIN_REQUESTS and not _same(self.newest, header):
-            told = Log(Level.INFO, "version given up", {"version": header.version})
-            effects = [*fetch.close(), told]
+        if fetch.requests > VAIN_REQUESTS and not is_same(self.newest, header):
             self._rest()
-            return effects + self._begin(at)
+            return [
+                *fetch.close(),
+                Log(Level.INFO, "version given up", {"version": header.version}),
+            ]
         return fetch.hurry(at) + fetch.advance(at)
 
     def _drop_hopeless(self, newest: Header) -> list[AgentEffect]:
+        if self._paused is not None and is_hopeless(self._paused, newest):
+            self._paused = None
         current = self.current
-        if current is None or (
-            current.ledger == newest.ledger
-            and newest.version - current.version <= newest.max_staleness
-        ):
+        if current is None or not is_hopeless(current, newest):
             return []
         effects: list[AgentEffect] = []
         if self._fetch is not None:
@@ -264,30 +286,13 @@ class Work:
         effects.append(Log(Level.INFO, "version overtaken", {"version": current.version}))
         return effects
 
+    def _is_training(self, version: int) -> bool:
+        current = self.current
+        return self.phase is Phase.TRAINING and current is not None and current.version == version
+
     def _rest(self) -> None:
         self.phase = Phase.WAITING
         self.current = None
         self._fetch = None
+        self._is_trained = False
         self._uncommitted = None
-
-
-def _key(header: Header) -> VersionKey:
-    return header.ledger, header.version
-
-
-def _fault(header: Header) -> str | None:
-    """What is wrong with the sizes that a header tells, before room is made for them."""
-    try:
-        expected = encoded_size(header.codec, Layout.from_wire(header.layout).size)
-    except (CodecError, LayoutError) as error:
-        return str(error)
-    told = header.payload.size
-    return None if told == expected else f"{told} bytes are told, {expected} are right"
-
-
-def _same(one: Header, other: Header) -> bool:
-    return one.ledger == other.ledger and one.age == other.age
-
-
-def _is_for(version: int, header: Header | None) -> bool:
-    return header is not None and header.version == version

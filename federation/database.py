@@ -29,6 +29,7 @@ def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.C
         Failure: the file is not of this kind and version, or cannot be used.
         sqlite3.Error, OSError: the disk is full; what was begun is done at the next opening.
     """
+    path.with_name(f"{path.name}.part").unlink(missing_ok=True)  # of a probe that was killed
     try:
         database = sqlite3.connect(path, isolation_level=None)
         try:

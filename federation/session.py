@@ -27,6 +27,8 @@ Inbox: TypeAlias = Callable[[SessionEvent], None]
 # Bulk is published while the backlog is under the high water, and again from the low water on.
 LOW_WATER_BYTES = 512 * 1024
 HIGH_WATER_BYTES = 2 * 1024 * 1024
+# While so much was received and not taken out of the inbox, no more is read from the link.
+MOST_WAITING_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

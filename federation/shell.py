@@ -30,6 +30,7 @@ from federation.machine import (
     Log,
     Moment,
     Publish,
+    Received,
     Stop,
     StorageFull,
     Subscribe,
@@ -41,6 +42,7 @@ from federation.watch import Watch
 
 LONGEST_WAIT_S = 3600.0
 TRAFFIC_EVERY_S = 1.0
+MESSAGE_BYTES = 256
 
 
 class Core(Protocol):
@@ -57,16 +59,37 @@ class Core(Protocol):
 class Shell:
     """The loop of one role, from start to stop."""
 
-    def __init__(self, role: str, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        watch: Watch | None = None,
+        listener: Callable[[Sequence[Any]], object] = lambda _: None,
+    ) -> None:
+        """Make a loop that does not run yet.
+
+        Args:
+            role: in whose name it logs.
+            watch: who watches from outside.
+            listener: told of all effects, before they are carried out.
+        """
         self._log = logging.getLogger(role)
         self._watch = watch or Watch()
+        self._listener = listener
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Each has one writer, so none needs a lock: the network's thread, and the loop's.
+        self._received_bytes = 0
+        self._taken_bytes = 0
         self._told_traffic = (0, 0)
         self._told_s = -inf
 
     def put(self, event: object) -> None:
-        """An event for the core; from any thread."""
+        """An event for the core; from any thread, what was received from one only."""
+        self._received_bytes += _size(event)
         self._items.put(event)
+
+    def waiting_bytes(self) -> int:
+        """What was received and waits for the core: the session reads on when it is less."""
+        return self._received_bytes - self._taken_bytes
 
     def call(self, function: Callable[[], object], effect: object = None) -> None:
         """Have the loop run `function`; what it gives, unless None, is an event for the core.
@@ -124,7 +147,9 @@ class Shell:
                     when_drained()
                     continue
             moment = Moment(time.monotonic(), random.random())
-            for effect in core.handle(item, moment):
+            effects = core.handle(item, moment)
+            self._listener(effects)
+            for effect in effects:
                 match effect:
                     case Publish():
                         session.publish(effect)
@@ -172,9 +197,11 @@ class Shell:
         if wait_s <= 0 and self._items.empty():
             return Tick()
         try:
-            return self._items.get(timeout=max(wait_s, 0.0))
+            item = self._items.get(timeout=max(wait_s, 0.0))
         except queue.Empty:
             return Tick()
+        self._taken_bytes += _size(item)
+        return item
 
     def _heed_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -210,6 +237,11 @@ def _unless_full(function: Callable[[], Any], effect: object) -> Any:
         if not is_storage_full(error):
             raise
         return StorageFull(effect)
+
+
+def _size(item: object) -> int:
+    """What a received message takes in memory, about."""
+    return len(item.payload) + MESSAGE_BYTES if isinstance(item, Received) else 0
 
 
 class _Call:

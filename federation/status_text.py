@@ -18,6 +18,11 @@ def as_lines(told: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def stamped(text: str) -> str:
+    """A text with the time of this machine's clock, for people."""
+    return f"{text} ({datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')})"
+
+
 def _headline(told: dict[str, Any]) -> str:
     if not told.get("running"):
         return "not running" + (f"; when last seen: {told['summary']}" if "summary" in told else "")

@@ -8,6 +8,7 @@ training, counts as none. It only assists: a disk that is full does not end the 
 from __future__ import annotations
 
 import logging
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from federation.files import write_file
+from learning.ending import ENDING
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +59,14 @@ class Checkpoint:
         return self._found
 
     def offer(self, make: Callable[[], Arrays]) -> None:
-        """Save what `make` gives, if it is time; a disk that cannot take it is told of once."""
-        if self._path is None or (now_s := time.monotonic()) - self._saved_s < self._every_s:
+        """Save what `make` gives, if it is time; a disk that cannot take it is told of once.
+
+        A process that was asked to end saves at once, and ends.
+        """
+        if self._path is None:
+            return
+        now_s = time.monotonic()
+        if now_s - self._saved_s < self._every_s and not ENDING.is_set():
             return
         spent_s = np.float64(self.spent_s + now_s - self._began_s)
         arrays: dict[str, Any] = {**make(), _ABOUT: self._about, _SPENT: np.asarray(spent_s)}
@@ -74,6 +82,8 @@ class Checkpoint:
                     "the training goes on unsaved: %s: %s", self._path, error.strerror or error
                 )
             self._warned = True
+        if ENDING.is_set():
+            os._exit(0)  # nobody waits for more, and files are whole or absent
         # From the end of the write, so that a slow disk is not written to all the time.
         self._saved_s = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""The three jobs of a worker: initialise a model, train one, evaluate one.
+"""The jobs of a worker: initialise a model, train one, evaluate one, check what it needs.
 
 A job takes a command (a JSON object), writes its files durably and gives the event that says so:
 what an event tells is on disk. How to talk to the parent is the business of `learning.worker`.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -160,6 +161,13 @@ def evaluate(command: Command, on_progress: OnProgress) -> Event:
     }
 
 
+def check(command: Command, on_progress: OnProgress) -> Event:
+    """See whether a chunk can be read by its task, and which torch does the work."""
+    task = resolve(command["task"])
+    data = task.load(Path(command["chunk"]))
+    return {"event": "checked", "torch": torch.__version__, "generated": task.is_generated(data)}
+
+
 def _task_and_plan(command: Command) -> tuple[Task[Any], TrainingPlan]:
     return resolve(command["task"]), TrainingPlan.model_validate(command["plan"])
 
@@ -244,4 +252,5 @@ JOBS: dict[str, Callable[[Command, OnProgress], Event]] = {
     "initialise": initialise,
     "train": train,
     "evaluate": evaluate,
+    "check": check,
 }

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # The phase, in events of progress, of a job that is done but for writing what came of it.
 WAITING_FOR_ROOM = "waiting for room on the disk"
 
-_ENDINGS = frozenset({"initialised", "trained", "evaluated", "failed"})
+_ENDINGS = frozenset({"initialised", "trained", "evaluated", "checked", "failed"})
 
 
 class WorkerBusyError(RuntimeError):
@@ -104,13 +104,22 @@ class Worker:
             _stdin(process).write(line)
             _stdin(process).flush()
 
-    def stop(self) -> None:
-        """End the process at once; a job under way ends without an event, its files untouched."""
+    def stop(self, grace_s: float = 0.0) -> None:
+        """End the process; a job under way ends without an event, its files whole or absent.
+
+        Args:
+            grace_s: how long it may take to save a training, before it is killed.
+        """
         with self._lock:
-            process, reader = self._process, self._reader
+            process, reader, job = self._process, self._reader, self._job
             self._process = self._reader = self._job = None
+            saving = job is not None and grace_s > 0
         if process is None:
             return
+        if saving:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace_s)
         process.kill()
         process.wait()
         if reader is not None and reader is not threading.current_thread():

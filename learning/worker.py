@@ -2,7 +2,8 @@
 
 Commands come as JSON lines on stdin, one at a time; events leave as JSON lines on stdout, which
 is theirs alone: whatever else prints to it goes to stderr. The worker lives through jobs that
-fail, and ends at once when stdin closes, so that it never outlives its parent.
+fail, and ends at once when stdin closes, so that it never outlives its parent. SIGTERM lets it save
+the training under way before it ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import threading
 import time
 from typing import Any, BinaryIO
 
+from learning.ending import ENDING
+
 PROGRESS_S = 0.5
 
 log = logging.getLogger("flockwise.worker")
@@ -27,6 +30,7 @@ def main(argv: list[str]) -> int:
     """Serve commands until stdin closes."""
     # Ctrl-C reaches all of a terminal's processes; the parent decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: ENDING.set())
     logging.basicConfig(format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
     events = _take_stdout()
     commands: queue.SimpleQueue[bytes] = queue.SimpleQueue()

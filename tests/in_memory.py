@@ -7,6 +7,7 @@ real shell does with files happens here with dicts, at the same places in the or
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +86,8 @@ class Party:
         self.core.validate()
         for effect in effects:
             self.carry_out(effect)
+            if self.world.kills_after(self, effect):
+                return
         self._timer += 1
         timer = self._timer
         due_s = self.core.next_tick_s
@@ -168,7 +171,9 @@ class Agent(Party):
                 whole = b"".join(disk.store[header.version, i] for i in range(header.payload.count))
                 assert whole == self.world.coordinator_disk.versions[header.version]
                 self.train(header)
-            case av.Abandon():
+            case av.Look():
+                self.inbox(av.Looked(""))
+            case av.Abandon() | av.Pause():
                 self.job = None
             case av.Commit(header=header, outcome=outcome):
                 offer = self.commit(header, outcome)
@@ -317,6 +322,8 @@ class World:
         self.broker = LoopbackBroker(self.time, faults, seed)
         self.transfer = Transfer(chunk_bytes=chunk_bytes)
         self.training = True
+        self.carried_out: Counter[str] = Counter()
+        self.deaths: dict[str, frozenset[int]] = {}
         self._training_s = training_s
         rule = {"buffer_size": 2, "deadline_s": 30, "max_staleness": 10_000, **(aggregation or {})}
         self.settings = CoordinatorSettings(
@@ -339,6 +346,19 @@ class World:
     def restart_coordinator(self) -> None:
         self.coordinator.kill()
         self.coordinator = Coordinator(self, self.coordinator_disk, self.settings)
+
+    def kills_after(self, party: Party, effect: Any) -> bool:
+        """Count an effect; kill and restart its party if `deaths` names this number of it."""
+        if isinstance(effect, Log | cv.Report):
+            return False
+        self.carried_out[party.name] += 1
+        if self.carried_out[party.name] not in self.deaths.get(party.name, ()):
+            return False
+        if party is self.coordinator:
+            self.restart_coordinator()
+        else:
+            self.restart_agent(party.name)
+        return True
 
     def run(self, seconds: float, done: Callable[[], bool] = lambda: False) -> bool:
         return self.time.run_until(done, self.time.now_s + seconds)

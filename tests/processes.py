@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -38,14 +38,17 @@ STUB = str(Path(__file__).with_name("stub_role.py"))
 class Role:
     """One `flockwise ... run` as a process, and what it has logged.
 
-    With `stub` its worker needs no torch and gives known vectors: `tests/stub_worker.py`.
+    With `stub` its worker needs no torch and gives known vectors: `tests/stub_worker.py`. `under`
+    is a command that runs the command that follows it.
     """
 
-    def __init__(self, *words: str, settings: Settings, stub: bool = False) -> None:
+    def __init__(
+        self, *words: str, settings: Settings, stub: bool = False, under: Sequence[str] = ()
+    ) -> None:
         self.lines: list[dict[str, Any]] = []
         self.raw: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, *([STUB] if stub else ["-m", "flockwise"]), *words],
+            [*under, sys.executable, *([STUB] if stub else ["-m", "flockwise"]), *words],
             env=to_environment(settings),
             stderr=subprocess.PIPE,
             text=True,
@@ -126,6 +129,7 @@ def an_agent(
     device: str,
     *,
     stub: bool = False,
+    under: Sequence[str] = (),
     **settings: Any,
 ) -> Role:
     whole = {
@@ -137,7 +141,7 @@ def an_agent(
         "log_format": "json",
         **settings,
     }
-    return Role("agent", "run", settings=AgentSettings(**whole), stub=stub)
+    return Role("agent", "run", settings=AgentSettings(**whole), stub=stub, under=under)
 
 
 def quick(broker: RunningBroker) -> Link:

@@ -21,6 +21,7 @@ from coordinator.spool import Spool
 from coordinator.trigger import contribution
 from coordinator.versions import Versions
 from coordinator.vocabulary import Accepted, Combine, Judge
+from federation import snapshot
 from federation.compression import Vector, encode
 from federation.messages import Reason
 from tests.specimens import OUTBOX, a_layout, an_id, an_offer
@@ -242,7 +243,7 @@ def test_inspection_copies_again_when_the_log_was_begun_anew_meanwhile(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past.version(a=vector(2, 0))
-    copy, copied = inspection.shutil.copyfile, []
+    copy, copied = snapshot.shutil.copyfile, []
 
     def copy_and_disturb(source: Path, target: Path) -> None:
         copy(source, target)
@@ -251,7 +252,7 @@ def test_inspection_copies_again_when_the_log_was_begun_anew_meanwhile(
             past.ledger._db.execute("PRAGMA wal_checkpoint(RESTART)")
             past.version(a=vector(0, 4))
 
-    monkeypatch.setattr(inspection.shutil, "copyfile", copy_and_disturb)
+    monkeypatch.setattr(snapshot.shutil, "copyfile", copy_and_disturb)
     found = inspection.inspect(past.folder, 10)
     assert [row["version"] for row in found["versions"]] == [2, 1, 0]
     assert copied == ["ledger.sqlite", "ledger.sqlite-wal"] * 2

@@ -102,3 +102,22 @@ def test_a_coordinator_without_devices_waits_for_nobody() -> None:
     roster = Roster()
     roster.relinked(at(0))
     assert roster.due_s == inf
+
+
+def test_a_device_that_cannot_train_for_now_is_there_and_not_waited_for() -> None:
+    roster = Roster()
+    for device in ("one", "two"):
+        roster.heard(device, a_birth(5))
+    assert roster.pauses("one", "too hot")
+    assert not roster.pauses("one", "too hot"), "that is no news"
+    assert (set(roster.online), roster.working) == ({"one", "two"}, {"two"})
+    assert roster.pauses("one", "")
+    assert roster.working == {"one", "two"}
+
+
+def test_a_pause_ends_with_the_device() -> None:
+    roster = Roster()
+    roster.heard("one", a_birth(5))
+    roster.pauses("one", "on battery")
+    roster.gone("one")
+    assert roster.paused == {}

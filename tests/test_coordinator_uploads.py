@@ -224,3 +224,12 @@ def test_now_and_then_the_spool_is_swept_but_for_what_is_under_way(uploads: Uplo
     assert uploads.expire(at(2 + SWEEP_S)) == []
     assert uploads.expire(at(3 + SWEEP_S)) == [Sweep(frozenset({ONE}))]
     assert uploads.expire(at(4 + SWEEP_S)) == []
+
+
+def test_what_was_under_way_is_lost_with_the_connection_of_its_device(uploads: Uploads) -> None:
+    opened(uploads)
+    assert uploads.offered(ONE, OFFER, at(0.1)) == [], "it may still come"
+    uploads.relinked("one")
+    uploads.relinked("nobody")
+    (want,) = told(uploads.offered(ONE, OFFER, at(0.2)))
+    assert want.chunks == (0,)  # type: ignore[union-attr]

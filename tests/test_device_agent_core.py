@@ -11,7 +11,7 @@ from config.failures import ExitCode
 from device_agent.core import AgentCore
 from device_agent.presence import Self
 from device_agent.silence import HELLO_CAP_S, HELLO_S
-from device_agent.vocabulary import Committed, Prepared, TrainingEnded
+from device_agent.vocabulary import Committed, Look, Looked, Prepared, TrainingEnded
 from device_agent.work import Phase
 from federation.machine import Linked, Log, Stop, Tick, Unlinked
 from federation.messages import (
@@ -56,11 +56,15 @@ class Bench:
         me = Self("one", OUTBOX, PROCESS, BOOT, "task", "1.0")
         self.core = AgentCore(me, TOPICS, TRANSFER, outbox_limit, offers, **fields)
         self.now_s = 0.0
+        self.hindrance = ""
 
     def __call__(self, event: Any, chance: float = 0.0) -> list[Any]:
-        effects = self.core.handle(event, at(self.now_s, chance))
+        effects = list(self.core.handle(event, at(self.now_s, chance)))
         self.core.validate()
-        return list(effects)
+        # The machine is looked at at once.
+        looks = [effect for effect in effects if isinstance(effect, Look)]
+        effects = [effect for effect in effects if effect not in looks]
+        return [*effects, *(one for _ in looks for one in self(Looked(self.hindrance)))]
 
     def hear(self, topic: str, message: Any, retained: bool = False) -> list[Any]:
         return self(heard(topic, message, retained))
@@ -359,3 +363,71 @@ def test_a_want_of_another_outbox_sends_nothing() -> None:
     bench = Bench(an_offer()).begin()
     want = Want(outbox=b"outbox-2", sequence=0, chunks=(0,))
     assert "SendChunk" not in kinds(bench.hear(DOWN, want))
+
+
+# Alone, and unfit
+
+
+def test_alone_for_long_it_trains_again_until_the_outbox_is_full() -> None:
+    bench = Bench(outbox_limit=3, alone_after_s=60.0).begin()
+    bench.hear(TOPICS.coordinator, a_coordinator(1))
+    bench.train(5)
+    bench(Unlinked("gone"))
+    assert bench.core.next_tick_s == bench.now_s + 60
+    effects = bench.wait()
+    for sequence in (6, 7):
+        assert "Prepare" in kinds(effects)
+        bench(Prepared(a_header(PAYLOAD, version=5), frozenset({0, 1})))
+        assert kinds(bench(TrainingEnded(5, 10, 5, 1.0, {}))) == ["Commit"]
+        effects = bench(Committed(an_offer(sequence=sequence, base_version=5)))
+    assert "Prepare" not in kinds(effects), "the outbox is full"
+    assert bench.core.next_tick_s > bench.now_s, "and it does not spin"
+
+
+def test_no_more_is_made_on_one_version_than_its_staleness_lets_in() -> None:
+    bench = Bench(outbox_limit=3, alone_after_s=0.0).begin()
+    bench.hear(TOPICS.coordinator, a_coordinator(1))
+    head = a_header(PAYLOAD, version=5, max_staleness=0)
+    bench.hear(TOPICS.model, head)
+    bench(Prepared(head, frozenset({0, 1})))
+    bench(TrainingEnded(5, 10, 5, 1.0, {}))
+    bench(Committed(an_offer(sequence=0, base_version=5)))
+    assert "Prepare" not in kinds(bench(Unlinked("gone")))
+
+
+def test_with_the_coordinator_there_each_version_is_trained_on_once() -> None:
+    bench = Bench(alone_after_s=60.0).begin()
+    bench.hear(TOPICS.coordinator, a_coordinator(1))
+    bench.train(5)
+    for _ in range(10):
+        bench.hear(DOWN, a_coordinator(1))
+        assert "Prepare" not in kinds(bench.wait())
+
+
+def test_an_unfit_machine_is_told_in_the_presence_and_trains_when_it_is_fit() -> None:
+    bench = Bench().begin()
+    bench.hindrance = "too hot: 80 °C, at most 70"
+    effects = bench.hear(TOPICS.model, a_header(PAYLOAD, version=5))
+    assert "Prepare" not in kinds(effects)
+    assert [p.paused for p in told(effects, HERE)] == ["too hot"]  # type: ignore[union-attr]
+    bench.hindrance = ""
+    effects = []
+    while "Prepare" not in kinds(effects):
+        effects = bench.wait()
+    assert [p.paused for p in told(effects, HERE)] == [""]  # type: ignore[union-attr]
+
+
+def test_a_training_is_paused_when_the_machine_becomes_unfit() -> None:
+    bench = Bench().begin()
+    bench.hear(TOPICS.model, a_header(PAYLOAD, version=5))
+    bench(Prepared(a_header(PAYLOAD, version=5), frozenset({0, 1})))
+    bench.hindrance = "on battery"
+    effects = []
+    while "Pause" not in kinds(effects):
+        effects = bench.wait()
+    assert bench.core.work.phase is Phase.WAITING
+
+
+def test_a_newcomer_that_is_given_nothing_retained_hears_the_birth_again() -> None:
+    bench = Bench().begin()
+    assert told(bench.hear(TOPICS.coordinator, a_coordinator(1)), HERE) == [birth()]

@@ -15,6 +15,8 @@ from device_agent.vocabulary import (
     Committed,
     Forget,
     Forgotten,
+    Look,
+    Looked,
     Prepare,
     Prepared,
     StoreChunk,
@@ -68,6 +70,9 @@ COMMIT = Commit(HEADER, ENDED)
 ALL = frozenset({0, 1})
 
 
+NOT_ON_DISK = ("Log", "Look", "Publish", "Subscribe")
+
+
 class Bench:
     """A core with its link up, a clock, and what it told of its storage."""
 
@@ -82,6 +87,8 @@ class Bench:
     def __call__(self, event: Any) -> list[Any]:
         effects = list(self.core.handle(event, at(self.now_s)))
         self.core.validate()
+        if any(isinstance(effect, Look) for effect in effects):
+            effects += self.core.handle(Looked(""), at(self.now_s))
         for effect in effects:
             if isinstance(effect, Log) and "storage" in effect.text:
                 self.lines.append(effect)
@@ -89,7 +96,7 @@ class Bench:
             assert isinstance(presence, DevicePresence)
             assert presence.incarnation == MINE
             self.paused.append(presence.paused)
-        return [e for e in effects if type(e).__name__ not in ("Log", "Publish", "Subscribe")]
+        return [e for e in effects if type(e).__name__ not in NOT_ON_DISK]
 
     def wait(self, seconds: float = 2 * RETRY_STORAGE_S) -> list[Any]:
         """What is done on disk until so much time has passed."""

@@ -11,7 +11,7 @@ import pytest
 
 from config.settings import AgentSettings
 from device_agent import trainer as module
-from device_agent.trainer import Outcome, Trainer
+from device_agent.trainer import SAVING_S, Outcome, Trainer
 from device_agent.vocabulary import TrainingEnded, TrainingFailed, TrainingStalled
 from learning.process import WAITING_FOR_ROOM
 from tests.specimens import LEDGER, a_header
@@ -26,6 +26,7 @@ class FakeWorker:
         self.orders: list[dict[str, Any]] = []
         self.alive = False
         self.busy = False
+        self.graces: list[float] = []
         self.ended = threading.Event()
 
     def submit(self, order: dict[str, Any]) -> None:
@@ -37,7 +38,8 @@ class FakeWorker:
         self.busy = event["event"] == "progress"
         self.tell({"job": self.orders[-1]["job"], **event})
 
-    def stop(self) -> None:
+    def stop(self, grace_s: float = 0.0) -> None:
+        self.graces.append(grace_s)
         self.alive = self.busy = False
         self.ended.set()
 
@@ -56,10 +58,10 @@ class Bench:
         self.trainer = Trainer(settings, self.told.append)
         (self.worker,) = made
 
-    def train(self, version: int = 7, **fields: Any) -> dict[str, Any]:
+    def train(self, version: int = 7, *, again: int | None = None, **fields: Any) -> dict[str, Any]:
         header = a_header(version=version, **fields)
         paths = [Path(name) for name in ("model", "training", "residual", "output", "rest")]
-        self.trainer.train(header, *paths)
+        self.trainer.train(header, *paths, again=again)
         return self.worker.orders[-1]
 
 
@@ -178,6 +180,29 @@ def test_the_worker_ends_with_the_trainer(monkeypatch: pytest.MonkeyPatch) -> No
     bench.trainer.close()
     assert not bench.worker.alive
     assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+
+
+def test_a_training_that_pauses_or_is_stopped_is_saved_and_one_that_is_given_up_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    for end in (bench.trainer.pause, bench.trainer.close, bench.trainer.abandon):
+        bench.train()
+        end()
+    assert bench.worker.graces == [SAVING_S, SAVING_S, 0.0]
+
+
+def test_another_training_on_the_same_version_shuffles_differently(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch)
+    seeds = {bench.train(7, again=again)["seed"] for again in (None, 1, 2)}
+    assert len(seeds) == 3
+
+
+def test_a_duty_cycle_slows_training_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, slowdown=2.0, eligibility={"duty_cycle": 0.25})
+    assert bench.train()["slowdown"] == 8.0
 
 
 def test_a_full_disk_is_told_apart_from_other_failures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,8 +154,8 @@ def test_a_version_of_another_task_is_declined_once() -> None:
     one.announced(header(task="weather"))
     (line,) = one.go_on(True, True, at())
     assert isinstance(line, Log)
-    assert line.text == "version is of another task"
-    assert line.facts == {"theirs": "weather", "ours": "task"}
+    assert line.text == "version cannot be used"
+    assert line.facts == {"fault": "it is of the task weather, ours is task"}
     assert one.go_on(True, True, at()) == []
 
 
@@ -292,7 +292,7 @@ def test_a_version_that_is_declined_after_a_failure_asks_for_no_more_time() -> N
     one.failed(TrainingFailed(0, "no luck"), at())
     one.announced(header(1, task="another"))
     late = at(10 * RETRY_TRAINING_S)
-    assert texts(one.go_on(True, True, late)) == ["version is of another task"]
+    assert texts(one.go_on(True, True, late)) == ["version cannot be used"]
     assert one.due_s(linked=True) == inf, "else the agent would tick without pause"
 
 
@@ -311,5 +311,60 @@ def test_a_version_of_another_size_than_it_tells_is_declined_before_room_is_made
 ) -> None:
     one = work()
     one.announced(header(1, **wrong))
-    assert texts(one.go_on(True, True, at())) == ["version does not hold together"]
+    assert texts(one.go_on(True, True, at())) == ["version cannot be used"]
     assert one.go_on(True, True, at()) == []
+
+
+# Again, and later
+
+
+def test_while_nobody_is_there_a_version_is_trained_on_again() -> None:
+    one = training(3)
+    one.ended(ended(3))
+    one.committed((LEDGER, 3))
+    assert one.go_on(True, False, at(5)) == []
+    assert kinds(one.go_on(True, False, at(6), again=True)) == ["Prepare"]
+
+
+def test_a_version_that_training_always_failed_on_is_not_tried_again_even_then() -> None:
+    one = training(3)
+    for n in range(ATTEMPTS_PER_VERSION):
+        now = at(n * 10 * RETRY_TRAINING_S)
+        if n:
+            one.go_on(True, True, now)
+            one.prepared(Prepared(header(3), frozenset({0, 1})))
+            one.go_on(True, True, now)
+        one.failed(TrainingFailed(3, "no luck"), now)
+    assert one.go_on(True, False, at(1e6), again=True) == []
+
+
+def test_an_unfit_machine_begins_nothing_and_says_that_it_would() -> None:
+    one = work()
+    one.announced(header(3))
+    assert one.go_on(True, True, at(), fit=False) == []
+    assert one.is_held_back
+    assert kinds(one.go_on(True, True, at())) == ["Prepare"]
+    assert not one.is_held_back
+
+
+def test_a_training_pauses_and_goes_on_before_any_newer_version() -> None:
+    one = training(3)
+    assert kinds(one.pause("too hot")) == ["Pause", "Log"]
+    assert one.phase is Phase.WAITING
+    one.announced(header(4))
+    assert one.go_on(True, True, at(), fit=False) == []
+    assert one.go_on(True, True, at()) == [Prepare(header(3))]
+
+
+def test_a_paused_training_that_would_be_stale_by_now_is_dropped() -> None:
+    one = training(3)
+    one.pause("too hot")
+    one.announced(header(100))
+    assert one.go_on(True, True, at()) == [Prepare(header(100))]
+
+
+def test_what_is_trained_already_does_not_pause() -> None:
+    one = training(3)
+    one.ended(ended(3))
+    assert one.pause("too hot") == []
+    assert one.phase is Phase.TRAINING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import random
 import signal
 import socket
 import threading
@@ -19,7 +18,7 @@ import pytest
 from broker.start import start
 from config.failures import ExitCode, Failure
 from config.settings import BrokerSettings, Link
-from federation import paho_session
+from federation import paho_connection, paho_session
 from federation.machine import Linked, Publish, Received, Unlinked
 from federation.paho_session import PahoSession
 from federation.session import Identity, SessionEvent
@@ -101,11 +100,22 @@ def accept(client: socket.socket, code: int = 0) -> None:
     client.sendall(ACCEPTED[:3] + bytes([code]))
 
 
-def grant(client: socket.socket, *codes: int) -> None:
-    """Read the SUBSCRIBE and answer it."""
+def grant(client: socket.socket, *codes: int, times: int = 1) -> None:
+    """Read the SUBSCRIBE and answer it, so often."""
     accept(client)
+    for _ in range(times):
+        subscribe = client.recv(4096)
+        client.sendall(bytes([0x90, 2 + len(codes)]) + subscribe[2:4] + bytes(codes))
+
+
+def grant_less(client: socket.socket) -> None:
+    """Refuse QoS 1, as a cluster does that lacks a node, and grant QoS 0."""
+    grant(client, 0x80, 1)
     subscribe = client.recv(4096)
-    client.sendall(bytes([0x90, 2 + len(codes)]) + subscribe[2:4] + bytes(codes))
+    wanted = {subscribe[at] for at in range(len(subscribe)) if subscribe[at] in (0, 1)}
+    assert 0 in wanted
+    client.sendall(bytes([0x90, 4]) + subscribe[2:4] + bytes([0, 0]))
+    client.recv(4096)
 
 
 @pytest.fixture
@@ -184,11 +194,18 @@ def test_a_broker_that_refuses_is_told_with_its_reason(
     assert Linked not in map(type, client.events)
 
 
+def test_a_broker_that_grants_less_than_was_asked_for_gives_a_link(
+    serve: Serve, connect: Connect
+) -> None:
+    client = connect(serve(grant_less).port)
+    client.told(Linked)
+
+
 @pytest.mark.parametrize("codes", [(0x80, 0x80), (1, 0x80), (0x80, 1)])
 def test_a_broker_that_refuses_a_subscription_gives_no_link(
     serve: Serve, connect: Connect, codes: tuple[int, int]
 ) -> None:
-    server = serve(lambda client: grant(client, *codes))
+    server = serve(lambda client: grant(client, *codes, times=2))
     client = connect(server.port)
     assert "refused to let us read news, alerts/+" in client.reason()
     assert Linked not in map(type, client.events)
@@ -218,8 +235,8 @@ def test_no_link_is_told_before_the_subscriptions_are_granted(
 def test_a_silent_server_is_given_up_and_told(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, words: bytes
 ) -> None:
-    monkeypatch.setattr(paho_session, "CONNECT_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(paho_session, "LOOP_S", 0.02)
+    monkeypatch.setattr(paho_connection, "CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(paho_connection, "LOOP_S", 0.02)
     server = serve(lambda client: client.sendall(words))
     client = connect(server.port)
     assert "the broker does not answer" in client.reason()
@@ -249,8 +266,8 @@ def test_a_server_that_speaks_no_mqtt_is_told_and_tried_again(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, words: bytes
 ) -> None:
     # Some of this reads like the beginning of something longer, and that is waited for.
-    monkeypatch.setattr(paho_session, "CONNECT_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(paho_session, "LOOP_S", 0.05)
+    monkeypatch.setattr(paho_connection, "CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(paho_connection, "LOOP_S", 0.05)
     server = serve(lambda client: (client.recv(4096), client.sendall(words)))
     client = connect(server.port)
     assert f"connection to 127.0.0.1:{server.port} ended (" in client.reason()
@@ -276,37 +293,60 @@ def test_waits_are_drawn_anew_each_time(connect: Connect) -> None:
     assert len(waits) > 1
 
 
-def test_the_longest_wait_doubles_from_the_base_up_to_the_cap(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    longest: list[float] = []
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The failures in a row that each wait was drawn for; nobody waits."""
+    counted: list[int] = []
 
-    def draw(least: float, most: float) -> float:
-        assert least == 0
-        longest.append(most)
+    def draw(failures: int, *_: float) -> float:
+        counted.append(failures)
         return 0.0
 
-    monkeypatch.setattr(random, "uniform", draw)
-    client = connect(closed_port(), backoff_base_s=1, backoff_cap_s=10)
+    monkeypatch.setattr(paho_session, "reconnect_wait_s", draw)
+    return counted
+
+
+def test_attempts_in_a_row_that_come_to_nothing_are_counted(
+    connect: Connect, failures: list[int]
+) -> None:
+    client = connect(closed_port())
     client.told(Unlinked, times=6)
-    assert longest[:6] == [1, 2, 4, 8, 10, 10]
+    assert failures[:6] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("stable_s", [0.0, 1e9])
 def test_only_a_connection_that_held_begins_the_backoff_anew(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, stable_s: float
+    serve: Serve,
+    connect: Connect,
+    failures: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    stable_s: float,
 ) -> None:
-    longest: list[float] = []
-    monkeypatch.setattr(random, "uniform", lambda _, most: longest.append(most) or 0.0)
-    monkeypatch.setattr(paho_session, "STABLE_S", stable_s)
+    monkeypatch.setattr(paho_connection, "STABLE_S", stable_s)
 
     def hang_up(client: socket.socket) -> None:
         grant(client, 1, 1)
         client.shutdown(socket.SHUT_RDWR)
 
-    client = connect(serve(hang_up).port, backoff_base_s=1, backoff_cap_s=10)
+    client = connect(serve(hang_up).port)
     client.told(Unlinked, times=3)
-    assert longest[:3] == ([1, 1, 1] if stable_s == 0.0 else [1, 2, 4])
+    assert failures[:3] == ([0, 0, 0] if stable_s == 0.0 else [1, 2, 3])
+
+
+def test_a_connection_that_carried_something_begins_the_backoff_anew_however_short(
+    serve: Serve, connect: Connect, failures: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paho_connection, "STABLE_S", 1e9)
+    chunk = b"\x30\x86\x80\x10\x00\x04news" + bytes(256 * 1024)
+
+    def send_and_hang_up(client: socket.socket) -> None:
+        grant(client, 1, 1)
+        client.sendall(chunk)
+        client.shutdown(socket.SHUT_RDWR)
+
+    client = connect(serve(send_and_hang_up).port)
+    client.told(Unlinked, times=3)
+    assert failures[:3] == [0, 0, 0]
 
 
 def mqtt_threads() -> list[threading.Thread]:

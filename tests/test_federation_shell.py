@@ -30,7 +30,7 @@ from federation.machine import (
     Unsubscribe,
 )
 from federation.session import Drained
-from federation.shell import Shell
+from federation.shell import MESSAGE_BYTES, Shell
 from federation.watch import Watch
 
 LINK = Link(host="broker.example", port=1234)
@@ -386,3 +386,13 @@ def test_any_other_error_of_a_disk_ends_the_loop() -> None:
 
     with pytest.raises(OSError, match="Input/output"):
         run(Core(lambda _: ["write"]), Tick(), carry_out=broken)
+
+
+def test_what_was_received_and_waits_is_known_by_its_size() -> None:
+    shell = Shell("agent")
+    shell.put(Received("t", b"x" * 1000))
+    shell.put(Tick())
+    assert shell.waiting_bytes() == 1000 + MESSAGE_BYTES
+    shell.put(END)
+    shell.run(Core(silent), Session(), LINK, refuse)
+    assert shell.waiting_bytes() == 0

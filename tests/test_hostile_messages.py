@@ -143,6 +143,7 @@ def a_busy_agent() -> Role:
     core.handle(heard(HERE, a_birth((2 << 24) + 1, agent="1.0", task="task")), at(NOW_S))
     core.handle(heard(TOPICS.coordinator, a_coordinator(9)), at(NOW_S))
     core.handle(heard(TOPICS.model, a_header(PAYLOAD, version=3)), at(NOW_S))
+    core.handle(av.Looked(""), at(NOW_S))
     core.handle(av.Prepared(a_header(PAYLOAD, version=3), frozenset({0})), at(NOW_S))
     assert core.work.phase.value == "fetching"
     assert core.delivery.due_s > NOW_S

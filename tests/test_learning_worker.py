@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from federation.compression import decode, encode
 from learning.chunks import write_chunk
@@ -171,6 +172,38 @@ def test_a_real_worker_ends_in_the_middle_of_a_training_when_its_stdin_closes(
     assert process.wait(TIMEOUT_S) == 0
     process.stdout.close()
     assert not (tmp_path / "update").exists()
+
+
+def test_a_worker_that_is_asked_to_end_saves_the_training_first(
+    tmp_path: Path, worker: Worker, events: Events
+) -> None:
+    write_generated(tmp_path / "chunk.npz", 300)
+    worker.submit(initialise(tmp_path / "model"))
+    order = endless_training(tmp_path, events.ending()["layout"])
+    saved = tmp_path / "training"
+    worker.submit({**order, "checkpoint": str(saved), "checkpoint_s": 3600})
+    while events.next()["phase"] != "training":
+        assert not saved.exists()
+    worker.stop(grace_s=TIMEOUT_S)
+    assert not worker.alive
+    with np.load(saved, allow_pickle=False) as file:
+        assert len(file.files) > 2
+
+
+def test_a_worker_tells_whether_it_could_train(
+    tmp_path: Path, worker: Worker, events: Events
+) -> None:
+    write_generated(tmp_path / "chunk.npz", 20)
+    order = {"do": "check", "task": "cifar10"}
+    worker.submit({**order, "job": "a", "chunk": str(tmp_path / "chunk.npz")})
+    assert events.ending() == {
+        "event": "checked",
+        "job": "a",
+        "torch": torch.__version__,
+        "generated": True,
+    }
+    worker.submit({**order, "job": "b", "chunk": str(tmp_path / "none.npz")})
+    assert "none.npz" in events.ending()["reason"]
 
 
 def test_a_real_worker_keeps_stray_prints_out_of_its_events(

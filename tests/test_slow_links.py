@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Transfer
+from config.settings import Transfer, UploadLimits
 from coordinator.uploads import Uploads
 from coordinator.vocabulary import OpenUpload, Screen, WriteChunk
 from device_agent.delivery import Delivery
@@ -47,7 +47,7 @@ class Wire:
         self.device = self.session("device", DOWN, self.at_device)
         self.fetch: Fetch | None = None
         self.delivery = Delivery(UP, (), TRANSFER.silence_s)
-        self.uploads = Uploads(TOPICS, TRANSFER)
+        self.uploads = Uploads(TOPICS, TRANSFER, UploadLimits())
         self.screened = False
         self.offers = 0
         self.longest_wait_s = 0.0

@@ -1,0 +1,60 @@
+"""The quickest worker there is: it copies what it is to give from files that were made beforehand.
+
+It speaks as `learning.worker` does, and is run without site packages: it starts in 10 ms. The chunk
+file is JSON: the device's `updates`, `initial` and `vectors`, where the bytes lie (`<device>.<n>`),
+`elements`, and `fails`, the numbers of trainings that leave a file and then fail the first time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Do jobs, one JSON line each, until the parent is gone."""
+    about = json.loads(Path(sys.argv[1]).read_text())
+    failed: set[int] = set()
+    for line in sys.stdin:
+        command = json.loads(line)
+        event = _do(about, command, failed)
+        try:
+            os.write(1, json.dumps({**event, "job": command["job"]}).encode() + b"\n")
+        except BrokenPipeError:
+            return  # the parent was killed
+
+
+def _do(about: dict[str, Any], command: dict[str, Any], failed: set[int]) -> dict[str, Any]:
+    if command["do"] == "initialise":
+        _give(Path(about["vectors"]) / "initial", Path(command["output"]))
+        return {"event": "initialised", "layout": [["w", [about["elements"]]]]}
+    if command["do"] == "evaluate":
+        return {"event": "evaluated", "examples": 1, "metrics": {"accuracy": 0.5}}
+    output = Path(command["output"])
+    sequence = int(output.name.partition(".")[0])
+    if sequence >= about["updates"]:
+        sys.stdin.read()  # it has made all its updates: this training never ends
+        os._exit(0)
+    vector = Path(about["vectors"]) / f"{about['device']}.{sequence}"
+    _give(vector, Path(command["residual_output"]))
+    _give(vector, output)
+    if sequence in about["fails"] and sequence not in failed:
+        failed.add(sequence)
+        return {"event": "failed", "reason": "as it was told to"}
+    return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}
+
+
+def _give(source: Path, target: Path) -> None:
+    part = target.with_name(target.name + ".part")
+    with part.open("wb") as stream:
+        stream.write(source.read_bytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(target)
+
+
+if __name__ == "__main__":
+    main()
