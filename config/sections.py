@@ -156,7 +156,7 @@ class Eligibility(Section):
         default=64, ge=0, le=2**20, description="not while less memory can be had"
     )
     min_free_disk_mib: int = Field(
-        default=16, ge=0, le=2**30, description="not while the state's disk has less room"
+        default=0, ge=0, le=2**30, description="not while the state's disk has less room"
     )
     on_battery: bool = Field(default=True, description="also while not plugged in")
     min_battery_percent: float = Field(

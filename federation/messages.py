@@ -79,6 +79,15 @@ class Reason(StrEnum):
     NOT_FINITE = "not finite"
 
 
+def _member(kind: type[StrEnum]) -> BeforeValidator:
+    """Take a word for the member of an enum; how that is called is not for pydantic to guess."""
+
+    def read(word: Any) -> StrEnum:
+        return kind(word)
+
+    return BeforeValidator(read)
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,7 +124,7 @@ class CoordinatorPresence(_Message):
     """Retained on the coordinator's topic, and its will; `process` as in `DevicePresence`."""
 
     kind: Literal["coordinator"] = "coordinator"
-    state: Annotated[State, BeforeValidator(State)]
+    state: Annotated[State, _member(State)]
     ledger: Identity
     process: Identity
     incarnation: Count
@@ -130,7 +139,7 @@ class DevicePresence(_Message):
     """
 
     kind: Literal["device"] = "device"
-    state: Annotated[State, BeforeValidator(State)]
+    state: Annotated[State, _member(State)]
     outbox: Identity
     process: Identity
     incarnation: Count
@@ -228,8 +237,8 @@ class Receipt(_Message):
     kind: Literal["receipt"] = "receipt"
     outbox: Identity
     sequence: Count
-    verdict: Annotated[Verdict, BeforeValidator(Verdict)]
-    reason: Annotated[Reason, BeforeValidator(Reason)] | None = None
+    verdict: Annotated[Verdict, _member(Verdict)]
+    reason: Annotated[Reason, _member(Reason)] | None = None
     detail: Text = ""
 
 
