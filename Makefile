@@ -18,7 +18,7 @@ check: .venv/dev  ## linters and types
 	$(BIN)/mypy
 
 unit: .venv/dev  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-long: .venv/dev  ## tests that take minutes, with their figures
 	$(BIN)/python -m pytest -rA -m long

@@ -31,7 +31,7 @@ from config.settings import (
 )
 from learning.chunks import Chunk, write_chunk
 
-LONG_S = 90.0
+LONG_S = 180.0
 STUB = str(Path(__file__).with_name("stub_role.py"))
 
 

@@ -176,7 +176,7 @@ def test_an_agent_that_is_killed_in_a_training_goes_on_with_it(
     any_broker: RunningBroker, tmp_path: Path
 ) -> None:
     chunk = a_chunk(tmp_path / "c.npz", examples=400)
-    slow = {"slowdown": 20, "checkpoint_s": 1, "log_level": "debug"}
+    slow = {"slowdown": 8, "checkpoint_s": 1, "log_level": "debug"}
     plan = {"model": "tutorial-cnn", "epochs": 4}
     with a_coordinator(any_broker, tmp_path / "c", training=plan) as coordinator:
         saved = tmp_path / "a" / "model" / "training"
