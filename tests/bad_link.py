@@ -246,14 +246,13 @@ class _Connection:
         try:
             if not self.swallowed:
                 await self._loop.sock_connect(self._far, ("127.0.0.1", self._link.to_port))
-                await asyncio.gather(
-                    self._pass_on(self._near, self._far, up=True),
-                    self._pass_on(self._far, self._near, up=False),
-                )
+                async with asyncio.TaskGroup() as group:  # if one way fails, so does the other
+                    group.create_task(self._pass_on(self._near, self._far, up=True))
+                    group.create_task(self._pass_on(self._far, self._near, up=False))
             else:
                 while await self._loop.sock_recv(self._near, PIECE_BYTES):
                     pass
-        except OSError:
+        except* OSError:
             pass
         finally:
             self._over.set()
