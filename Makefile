@@ -33,6 +33,10 @@ test-cluster: .venv/dev  ## clusters of RabbitMQ and NATS (Debian, as root; abou
 	@$(BIN)/python -m tests.cluster_root
 	$(BIN)/python -m pytest -rs tests/cluster_federation.py
 
+test-systemd: .venv/dev  ## services in a real systemd (Debian, as root; about 20 minutes)
+	$(BIN)/python -m pytest -rs tests/systemd_running.py tests/systemd_lasting.py \
+	  tests/systemd_installing.py || { code=$$?; [ $$code = 75 ] || exit $$code; }
+
 format: .venv/dev  ## put the code into its form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -26,6 +26,7 @@ from federation.files import is_storage_full, replace_file
 from federation.layout import Layout, LayoutError
 from federation.sizes import CodecError
 from learning.checkpoint import Checkpoint
+from learning.ending import ENDING
 from learning.outcomes import DivergenceError, OnStep
 from learning.process import WAITING_FOR_ROOM
 from learning.tasks import Task, resolve
@@ -242,7 +243,7 @@ def _slowed(on_step: OnStep, slowdown: float) -> OnStep:
     def step(done: float, loss: float) -> None:
         nonlocal woke
         on_step(done, loss)
-        time.sleep((time.monotonic() - woke) * (slowdown - 1))
+        ENDING.wait((time.monotonic() - woke) * (slowdown - 1))  # asleep no longer than wanted
         woke = time.monotonic()
 
     return step

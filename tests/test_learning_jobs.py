@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_a_slowed_training_sleeps_in_proportion(
         return now
 
     monkeypatch.setattr("learning.jobs.time.monotonic", monotonic)
-    monkeypatch.setattr("learning.jobs.time.sleep", slept.append)
+    monkeypatch.setattr("learning.jobs.ENDING", SimpleNamespace(wait=slept.append))
     do(**train_command(tmp_path, chunk, plan=PLAN | {"epochs": 0.1}, slowdown=4.0))
     # By this clock each step takes one second.
     assert slept == [3.0] * 4
