@@ -134,7 +134,7 @@ class Connection:
             [self._woken] if full else [link, self._woken],
             [link] if client.want_write() else [],
             [],
-            PAUSE_S if full else 0.0 if undecoded else LOOP_S,
+            PAUSE_S if full else 0.0 if undecoded else self._longest_wait_s(),
         )
         code = MQTTErrorCode.MQTT_ERR_SUCCESS
         if full or undecoded or link in readable:
@@ -148,6 +148,12 @@ class Connection:
                 self._pulse.left(time.monotonic())
             code = client.loop_write()
         return code
+
+    def _longest_wait_s(self) -> float:
+        """An idle link is looked at when something is due; one that works is, every second."""
+        if self._linked_s is None or self.client.want_write():
+            return LOOP_S
+        return max(LOOP_S, self._pulse.due_s - time.monotonic())
 
     def _let_go(self) -> None:
         """Undo the cycle between this and its client, so that its sockets are closed at once."""

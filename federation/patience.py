@@ -61,6 +61,11 @@ class Pulse:
         self._left_s = self._moved_s = now_s
         self._asked, self._question_left = True, False
 
+    @property
+    def due_s(self) -> float:
+        """When a question is due; while one waits for its answer, at once: there is more to see."""
+        return 0.0 if self._asked else min(self._came_s, self._left_s) + self._keepalive_s / 2
+
     def is_question_due(self, now_s: float) -> bool:
         """Whether it is time to ask for a sign of life, or to give one."""
         silent_s = now_s - min(self._came_s, self._left_s)

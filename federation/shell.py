@@ -165,7 +165,8 @@ class Shell:
                         full = _unless_full(partial(carry_out, effect), effect)
                         if full is not None:
                             self.put(full)
-            self._watch.something_happened()
+            if effects or not isinstance(item, Tick):
+                self._watch.something_happened()
 
     def _ended(self, stop: Stop) -> Stop:
         self._watch.end()

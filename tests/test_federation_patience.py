@@ -114,3 +114,14 @@ def test_bytes_that_leave_after_the_question_are_no_answer_to_it() -> None:
     for now_s in range(6, 15):
         pulse.left(now_s)
     assert pulse.is_gone(15.1)
+
+
+def test_an_idle_link_need_not_be_looked_at_before_a_question_is_due() -> None:
+    pulse = Pulse(30, 0)
+    assert pulse.due_s == 15
+    pulse.came(10)
+    assert pulse.due_s == 15, "nothing left since"
+    pulse.left(12)
+    assert pulse.due_s == 25
+    pulse.asked(25)
+    assert pulse.due_s == 0, "its answer is waited for"
