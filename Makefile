@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd format clean
+.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd footprint format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test-cluster: .venv/dev  ## clusters of RabbitMQ and NATS (Debian, as root; abou
 test-systemd: .venv/dev  ## services in a real systemd (Debian, as root; about 20 minutes)
 	$(BIN)/python -m pytest -rs tests/systemd_running.py tests/systemd_lasting.py \
 	  tests/systemd_installing.py || { code=$$?; [ $$code = 75 ] || exit $$code; }
+
+footprint: .venv/dev  ## memory, wake-ups and bytes written (a quarter of an hour)
+	$(BIN)/python -m benchmarks.footprint
 
 format: .venv/dev  ## put the code into its form
 	$(BIN)/ruff check --fix .

@@ -117,7 +117,7 @@ def _walk(
         path = (*above, name)
         if "$ref" in field:
             inner = definitions[field["$ref"].rpartition("/")[2]]
-            sections[".".join(path)] = inner["description"]
+            sections[".".join(path)] = inner.get("description", "")
             yield from _walk(inner, definitions, path, sections)
         else:
             yield _setting(path, field, required=name in schema.get("required", ()))

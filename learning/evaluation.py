@@ -12,7 +12,7 @@ from learning.batches import normalized
 from learning.outcomes import Evaluation, OnStep
 
 # Enough for speed; a device need not find memory for the activations of more.
-BATCH_SIZE = 128
+BATCH_SIZE = 32
 
 
 @torch.inference_mode()

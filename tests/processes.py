@@ -74,7 +74,7 @@ class Role:
         while len(self.told(text)) < times:
             ended = self.process.poll() is not None
             if ended or time.monotonic() > end_s:
-                raise AssertionError(f"no {text!r} from {self.process.args}: {self.raw[-12:]}")
+                raise AssertionError(f"no {text!r} from {self.process.args!r}: {self.raw[-12:]}")
             time.sleep(0.02)
         return self.told(text)[times - 1]
 

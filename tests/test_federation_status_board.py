@@ -74,12 +74,19 @@ def test_a_change_is_shown_in_its_time(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads((tmp_path / STATUS_FILE).read_text())["version"] == 2
 
 
-def test_what_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+def test_what_has_not_changed_but_for_counters_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_board, "ON_DISK_EVERY_S", 0.0)
     board = StatusBoard(tmp_path, {})
-    shown(board, version=1)
+    shown(board, version=1, sent_bytes=1)
     (tmp_path / STATUS_FILE).unlink()
-    shown(board, version=1)
+    board.touch()
+    board.show(lambda: {"version": 1, "sent_bytes": 2})
     assert not (tmp_path / STATUS_FILE).exists()
+    board.touch()
+    board.show(lambda: {"version": 2, "sent_bytes": 2})
+    assert (tmp_path / STATUS_FILE).exists()
 
 
 def test_a_place_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What Flockwise costs: measurements, and what they gave."""

@@ -1,0 +1,46 @@
+"""A real agent whose machine becomes unfit in the middle of an epoch: it pauses, and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from federation.status_board import read_status
+from tests.processes import a_broker, a_chunk, a_coordinator, an_agent, wait_until
+from tests.small_disk import a_small_disk
+
+MIB = 2**20
+
+
+def test_a_training_pauses_in_the_middle_of_an_epoch_and_goes_on_where_it_was(
+    tmp_path: Path,
+) -> None:
+    chunk = a_chunk(tmp_path / "c.npz", examples=400)
+    plan = {"model": "tutorial-cnn", "epochs": 4}
+    slow = {"slowdown": 12, "checkpoint_s": 3600, "log_level": "debug"}
+    rule = {"min_free_disk_mib": 32}
+    with (
+        a_broker("auto", tmp_path / "broker") as broker,
+        a_small_disk(tmp_path / "disk", 64 * 1024) as disk,
+        a_coordinator(
+            broker, tmp_path / "c", training=plan, aggregation={"buffer_size": 1}
+        ) as coordinator,
+    ):
+        state = disk.path / "state"
+        with an_agent(broker, state, chunk, "one", eligibility=rule, **slow) as agent:
+            wait_until(lambda: any(0 < p["done"] < 0.8 for p in agent.told("progress")))
+            disk.fill(leave_bytes=20 * MIB)
+            paused = agent.wait_for("training paused")
+            assert paused["reason"].startswith("little room on disk")
+            assert (state / "model" / "training").exists(), "it was saved"
+            told = coordinator.wait_for("device paused")
+            assert (told["device"], told["reason"]) == ("one", "little room on disk")
+            wait_until(lambda: "little room" in str((read_status(state) or {}).get("may_train")))
+            assert not agent.told("update in outbox")
+            before_pause = len(agent.told("progress"))
+            disk.free()
+            agent.wait_for("update in outbox")
+            coordinator.wait_for("device goes on")
+            coordinator.wait_for("version made")
+            resumed = [p for p in agent.told("progress")[before_pause:] if p["phase"] == "training"]
+            assert resumed[0]["done"] > 0, "it did not begin anew"
+            assert agent.stop() == 0
