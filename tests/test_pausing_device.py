@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from federation.status_board import read_status
-from tests.processes import a_broker, a_chunk, a_coordinator, an_agent, wait_until
+from tests.processes import Role, a_broker, a_chunk, a_coordinator, an_agent, wait_until
 from tests.small_disk import a_small_disk
 
 MIB = 2**20
+
+
+def _has_begun(agent: Role) -> bool:
+    return any(p["phase"] == "training" and p["done"] > 0 for p in agent.told("progress"))
 
 
 def test_a_training_pauses_in_the_middle_of_an_epoch_and_goes_on_where_it_was(
@@ -16,7 +20,7 @@ def test_a_training_pauses_in_the_middle_of_an_epoch_and_goes_on_where_it_was(
 ) -> None:
     chunk = a_chunk(tmp_path / "c.npz", examples=400)
     plan = {"model": "tutorial-cnn", "epochs": 4}
-    slow = {"slowdown": 12, "checkpoint_s": 3600, "log_level": "debug"}
+    slow = {"slowdown": 25, "checkpoint_s": 3600, "log_level": "debug"}
     rule = {"min_free_disk_mib": 32}
     with (
         a_broker("auto", tmp_path / "broker") as broker,
@@ -27,7 +31,7 @@ def test_a_training_pauses_in_the_middle_of_an_epoch_and_goes_on_where_it_was(
     ):
         state = disk.path / "state"
         with an_agent(broker, state, chunk, "one", eligibility=rule, **slow) as agent:
-            wait_until(lambda: any(0 < p["done"] < 0.8 for p in agent.told("progress")))
+            wait_until(lambda: _has_begun(agent))
             disk.fill(leave_bytes=20 * MIB)
             paused = agent.wait_for("training paused")
             assert paused["reason"].startswith("little room on disk")
