@@ -118,8 +118,8 @@ class Worker:
             return
         if saving:
             process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(grace_s)
+            if reader is not None and reader is not threading.current_thread():
+                reader.join(grace_s)  # it ends with the process
         process.kill()
         process.wait()
         if reader is not None and reader is not threading.current_thread():
