@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from math import inf
 
 from federation.machine import Moment
@@ -22,9 +23,10 @@ class Roster:
         self.due_s = inf
 
     @property
-    def working(self) -> frozenset[str]:
+    def working(self) -> Set[str]:
         """The devices that are there and do not say that they cannot train for now."""
-        return frozenset(self.online) - self.paused.keys()
+        # Asked with every event: where nobody pauses, nothing is copied.
+        return self.online.keys() - self.paused.keys() if self.paused else self.online.keys()
 
     def pauses(self, device: str, why: str) -> bool:
         """A device tells why it does not train for now, or that it does; whether that is news."""

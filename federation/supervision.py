@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ class Supervisor:
             self._status = text
             self._tell(f"STATUS={text}")
 
-    def feed(self, *, alive: bool) -> None:
+    def feed(self, is_alive: Callable[[], bool]) -> None:
         """A sign of life, if it is time for one and there is life; else it is left out."""
         if time.monotonic() >= self.due_s:
             self.due_s = time.monotonic() + self._feed_every_s
-            if alive:
+            if is_alive():
                 self._tell("WATCHDOG=1")
 
     def _tell(self, words: str) -> None:

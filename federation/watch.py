@@ -54,7 +54,7 @@ class Watch:
     def look(self) -> None:
         """Tell what is due."""
         self._show()
-        self._supervisor.feed(alive=self._is_alive())
+        self._supervisor.feed(self._is_alive)
 
     def reload(self) -> Stop | None:
         """Somebody asks to take up changed settings."""

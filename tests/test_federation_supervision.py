@@ -62,16 +62,16 @@ def test_a_reload_tells_when_it_began(manager: Manager) -> None:
 def test_a_sign_of_life_is_given_well_before_it_is_missed(manager: Manager) -> None:
     supervisor = Supervisor({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "30000000"})
     assert supervisor.due_s == -inf
-    supervisor.feed(alive=True)
+    supervisor.feed(lambda: True)
     began_s = supervisor.due_s - 30 * FEED_FRACTION
-    supervisor.feed(alive=True)
+    supervisor.feed(lambda: True)
     assert manager.heard() == ["WATCHDOG=1"], "the second came too early"
     assert began_s > 0
 
 
 def test_without_life_there_is_no_sign_of_it_and_no_spinning(manager: Manager) -> None:
     supervisor = Supervisor({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "30000000"})
-    supervisor.feed(alive=False)
+    supervisor.feed(lambda: False)
     assert manager.heard() == []
     assert supervisor.due_s > 0
 
