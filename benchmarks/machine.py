@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "pydantic", "paho-mqtt")
+PACKAGES = ("torch", "numpy", "pydantic", "paho-mqtt", "cryptography")
 
 
 def machine() -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from config.failures import ExitCode, Failure
 from federation.files import is_storage_full
@@ -17,13 +18,23 @@ _DURABLE = (
     "PRAGMA wal_autocheckpoint=64;"
 )
 
+NO_MIGRATIONS: Mapping[int, str] = MappingProxyType({})
 
-def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.Connection:
+
+def open_database(
+    path: Path,
+    kind: str,
+    schema: str,
+    version: int,
+    migrations: Mapping[int, str] = NO_MIGRATIONS,
+) -> sqlite3.Connection:
     """Open a file, or make it by the statements of `schema`, all at once or not at all.
 
     Args:
         kind: what the file is, for messages.
         version: number of this schema, at least 1; the file keeps it.
+        migrations: for an older version the statements that make the next one of it. A file of
+            such a version is brought up to date, all at once or not at all.
 
     Raises:
         Failure: the file is not of this kind and version, or cannot be used.
@@ -33,7 +44,7 @@ def open_database(path: Path, kind: str, schema: str, version: int) -> sqlite3.C
     try:
         database = sqlite3.connect(path, isolation_level=None)
         try:
-            _prepare(database, f"{kind} {path}", schema, version)
+            _prepare(database, f"{kind} {path}", schema, version, migrations)
         except BaseException:
             database.close()
             raise
@@ -72,10 +83,20 @@ def _see_that_files_can_be_made(path: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _prepare(database: sqlite3.Connection, name: str, schema: str, version: int) -> None:
+def _prepare(
+    database: sqlite3.Connection,
+    name: str,
+    schema: str,
+    version: int,
+    migrations: Mapping[int, str],
+) -> None:
     database.executescript(_DURABLE)
     (found,) = database.execute("PRAGMA user_version").fetchone()
+    steps = [migrations.get(older) for older in range(found, version)]
     if found == 0:
-        database.executescript(f"BEGIN; {schema} PRAGMA user_version={version}; COMMIT;")
-    elif found != version:
+        steps = [schema]
+    if found > version or None in steps:
         raise Failure(ExitCode.CONFIG, f"{name} has format {found}, this Flockwise knows {version}")
+    if steps:
+        statements = " ".join(step for step in steps if step is not None)
+        database.executescript(f"BEGIN; {statements} PRAGMA user_version={version}; COMMIT;")

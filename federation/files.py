@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def replace_file(path: Path, data: bytes | memoryview) -> None:
+def replace_file(path: Path, data: bytes | memoryview, *, private: bool = False) -> None:
     """Make `data` the content of `path`, durably; a crash leaves the old content or the new.
+
+    Args:
+        private: nobody but its owner may read it, not even for a moment.
 
     Raises:
         OSError: the directory is missing, full or not writable.
@@ -20,14 +23,15 @@ def replace_file(path: Path, data: bytes | memoryview) -> None:
     def write(stream: BinaryIO) -> None:
         stream.write(data)
 
-    write_file(path, write)
+    write_file(path, write, private=private)
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], None], *, private: bool = False) -> None:
     """As `replace_file`, for what is better written piece by piece."""
     part = path.with_name(path.name + ".part")
+    mode = 0o600 if private else 0o666
     try:
-        with part.open("wb") as stream:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())

@@ -8,7 +8,7 @@ and on the way from it, messages are lost, doubled, delayed and so reordered, an
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from federation.machine import Linked, Publish, Received, Unlinked
@@ -163,6 +163,11 @@ class LoopbackSession:
     def backlog_bytes(self) -> int:
         """Bytes that were published and have not left yet."""
         return self.uplink.backlog_bytes
+
+    @property
+    def disbelieved(self) -> Mapping[str, int]:
+        """Nothing: it carries bytes, and asks nobody what they mean."""
+        return {}
 
     @property
     def traffic(self) -> tuple[int, int]:

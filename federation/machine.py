@@ -107,6 +107,12 @@ class Log:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+def ignored(why: str, topic: str, detail: str) -> Log:
+    """The line on a message that was heard in vain; one that is only late is of no interest."""
+    level = Level.DEBUG if why == "unexpected message" else Level.WARNING
+    return Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
     """The role cannot or need not go on: end the process with this exit code and line."""

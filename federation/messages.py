@@ -35,8 +35,10 @@ DIGEST_BYTES = 16
 MAX_PAYLOAD_BYTES = 2**32
 MAX_FIELDS = 64
 
+FRAME_MARK = 0xC1
+# What an envelope begins with: in msgpack the number 1, and so never a message.
+SIGNED_MARK = 0x01
 _FRAME = struct.Struct("<BBQI")
-_FRAME_MARK = 0xC1
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Index = Annotated[int, Field(ge=0, lt=2**20)]
@@ -77,6 +79,9 @@ class Reason(StrEnum):
     UNKNOWN_BASE = "unknown base"
     BAD_SHAPE = "bad shape"
     NOT_FINITE = "not finite"
+    BAD_SEAL = "bad seal"
+    NORM = "norm"
+    QUARANTINED = "quarantined"
 
 
 def _member(kind: type[StrEnum]) -> BeforeValidator:
@@ -135,7 +140,8 @@ class DevicePresence(_Message):
 
     `process` is drawn at each start of an agent: it tells two agents that use one id apart, even
     when one runs on a copy of the other's disk. `paused` is why the device does not work for now,
-    as "storage full"; empty if it may.
+    as "storage full"; empty if it may. `privacy` is what its noise promises, told for people; empty
+    without noise.
     """
 
     kind: Literal["device"] = "device"
@@ -146,13 +152,16 @@ class DevicePresence(_Message):
     agent: Text = ""
     task: Text = ""
     paused: Text = ""
+    privacy: Text = ""
 
 
 class Header(_Message):
     """The current version: where its chunks lie, what it is, and what to do with it.
 
     `boot` counts the coordinator's starts and `draw` its invitations to this version: what a later
-    start says is news, even of the same version.
+    start says is news, even of the same version. `founded` is when the ledger was made, in seconds
+    since 1970: of two ledgers the later one counts. `seal` is the X25519 key to which updates are
+    sealed, empty where they are not; `signer` is the epoch of the coordinator's credential.
     """
 
     kind: Literal["header"] = "header"
@@ -168,6 +177,9 @@ class Header(_Message):
     invited: Annotated[float, Field(gt=0, le=1)]
     boot: Count = 0
     draw: Count = 0
+    founded: Count = 0
+    seal: Annotated[bytes, Field(max_length=32)] = b""
+    signer: Count = 0
 
     @model_validator(mode="after")
     def _layout_is_one(self) -> Header:
@@ -207,7 +219,10 @@ class Request(_Message):
 
 
 class Offer(_Message):
-    """A device has an update. (device, outbox, sequence) names it for ever."""
+    """A device has an update. (device, outbox, sequence) names it for ever.
+
+    `seal` names the key to which its payload is sealed; it is empty if it is not.
+    """
 
     kind: Literal["offer"] = "offer"
     outbox: Identity
@@ -220,6 +235,7 @@ class Offer(_Message):
     steps: Count
     train_s: Annotated[float, Field(ge=0, lt=1e9)]
     metrics: Metrics = {}
+    seal: Annotated[bytes, Field(max_length=8)] = b""
 
 
 class Want(_Message):
@@ -265,7 +281,7 @@ class Chunk:
 
     def encode(self) -> bytes:
         """The frame: 0xC1, protocol, key (uint64), index (uint32), little-endian; then the data."""
-        return _FRAME.pack(_FRAME_MARK, PROTOCOL, self.key, self.index) + self.data
+        return _FRAME.pack(FRAME_MARK, PROTOCOL, self.key, self.index) + self.data
 
 
 SmallMessage: TypeAlias = (
@@ -303,8 +319,10 @@ def decode(payload: bytes) -> Message:
     """
     if not payload:
         raise MessageError("empty payload")
-    if payload[0] == _FRAME_MARK:
+    if payload[0] == FRAME_MARK:
         return _decode_chunk(payload)
+    if payload[0] == SIGNED_MARK:
+        raise MessageError("it is signed, and this role has no membership to believe it by")
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MessageError(f"{len(payload)} bytes are over {MAX_MESSAGE_BYTES}")
     try:

@@ -7,10 +7,12 @@ enqueue. Between attempts it waits with exponential backoff and full jitter (`pa
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from config.failures import Failure
 from config.settings import Link
 from federation.machine import Publish, Received, Unlinked
 from federation.paho_connection import Connection
@@ -18,6 +20,8 @@ from federation.password import password_of
 from federation.patience import reconnect_wait_s
 from federation.session import Identity, Inbox, SessionEvent
 from federation.tls import tls_context
+
+log = logging.getLogger(__name__)
 
 
 class PahoSession:
@@ -82,6 +86,11 @@ class PahoSession:
         return connection.backlog_bytes() if connection is not None else 0
 
     @property
+    def disbelieved(self) -> Mapping[str, int]:
+        """Nothing: it carries bytes, and asks nobody what they mean."""
+        return {}
+
+    @property
     def traffic(self) -> tuple[int, int]:
         """Bytes of payloads sent and received since the session was made."""
         return self._sent_bytes, self._received_bytes
@@ -101,6 +110,7 @@ class PahoSession:
         connections = 0
         while not self._ending.is_set():
             connections += 1
+            self._take_up_certificate()
             connection = Connection(
                 link, self._tls, self._identity, connections, self._receive, self._waiting_bytes
             )
@@ -116,6 +126,15 @@ class PahoSession:
             )
             self._inbox(Unlinked(f"{reason}; trying again in {wait_s:.1f} s"))
             self._ending.wait(wait_s)
+
+    def _take_up_certificate(self) -> None:
+        """Show the certificate as it is now: it may have been renewed since the last attempt."""
+        if self._link.cert_file is None:
+            return
+        try:
+            self._tls = tls_context(self._link)
+        except Failure as failure:  # the one that is held may still do
+            log.warning("%s", failure.message)
 
     def _receive(self, event: SessionEvent) -> None:
         if isinstance(event, Received):

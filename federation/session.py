@@ -8,7 +8,7 @@ Two implementations: `paho_session` for a real broker, `loopback` for many roles
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -75,6 +75,10 @@ class Session(Protocol):
     @property
     def backlog_bytes(self) -> int:
         """Bytes that were published and have not left yet; `Drained` tells when they have."""
+
+    @property
+    def disbelieved(self) -> Mapping[str, int]:
+        """How many messages were not handed on as nobody vouched for them, by the reason."""
 
     @property
     def traffic(self) -> tuple[int, int]:

@@ -70,6 +70,18 @@ class StateDirectory:
         os.close(self._lock)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process uses the directory now."""
+    try:
+        with (path / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
 def when_there_is_room(path: Path, make: Callable[[], Made]) -> Made:
     """What `make` makes in a state directory; while the disk is full it is tried again and again.
 

@@ -83,8 +83,13 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
     """
     try:
         told = json.loads((state_dir / STATUS_FILE).read_text())
-        return {**told, "running": _is_alive(int(told["pid"]))}
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, told_at = int(told["pid"]), float(told["told_at"])
+        if not (
+            isinstance(told.get("summary", ""), str) and 0 < pid < 2**31 and 0 <= told_at < 2**35
+        ):
+            return None
+        return {**told, "running": _is_alive(pid)}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

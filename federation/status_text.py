@@ -27,7 +27,7 @@ def _headline(told: dict[str, Any]) -> str:
     if not told.get("running"):
         return "not running" + (f"; when last seen: {told['summary']}" if "summary" in told else "")
     since = datetime.fromtimestamp(told["told_at"]).isoformat(sep=" ", timespec="seconds")
-    return f"running: {told['summary']} (as of {since})"
+    return f"running: {told.get('summary', '')} (as of {since})"
 
 
 def _plain(value: Any) -> str:
@@ -42,4 +42,5 @@ def _plain(value: Any) -> str:
             return f"{value:,}"
         case float():
             return f"{value:.4g}"
-    return str(value)
+    # Some of it is what devices say: nothing of that moves a cursor or forges a line.
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))

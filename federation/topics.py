@@ -1,14 +1,13 @@
 """Every topic of Flockwise is built, parsed and allowed here, and nowhere else.
 
 All topics of a federation lie under `<prefix>/<name>`; ids are `[a-z0-9-]`. The table `RIGHTS`
-says who may write and who may read each kind of topic. Subscriptions are made from it; no broker
-is told of it yet, so whoever reaches one may read and write all topics.
+says who may write and who may read each kind of topic. Subscriptions are made from it, and so is
+the access list of a broker (`broker/rights.py`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,6 +25,8 @@ class Place(Enum):
     DEVICE = "device/{device}"
     UP = "device/{device}/up"
     DOWN = "device/{device}/down"
+    CSR = "device/{device}/csr"
+    CERTIFICATE = "device/{device}/certificate"
 
 
 class Role(Enum):
@@ -34,16 +35,21 @@ class Role(Enum):
     COORDINATOR = "coordinator"
     THE_DEVICE = "the device"
     EVERY_DEVICE = "every device"
+    AUTHORITY = "authority"
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Who may publish on a place, who may subscribe to it, and whether it is retained."""
+    """Who may publish on a place, who may subscribe to it, and whether it is retained.
+
+    What is not `standing` is subscribed to when it is wanted.
+    """
 
     place: Place
     writer: Role
     readers: frozenset[Role]
     retained: bool
+    standing: bool = True
 
 
 RIGHTS: tuple[Right, ...] = (
@@ -54,7 +60,13 @@ RIGHTS: tuple[Right, ...] = (
         retained=True,
     ),
     Right(Place.MODEL, Role.COORDINATOR, frozenset({Role.EVERY_DEVICE}), retained=True),
-    Right(Place.MODEL_CHUNK, Role.COORDINATOR, frozenset({Role.EVERY_DEVICE}), retained=True),
+    Right(
+        Place.MODEL_CHUNK,
+        Role.COORDINATOR,
+        frozenset({Role.EVERY_DEVICE}),
+        retained=True,
+        standing=False,
+    ),
     # A device reads its own presence, to notice another agent that uses its id.
     Right(
         Place.DEVICE,
@@ -64,6 +76,15 @@ RIGHTS: tuple[Right, ...] = (
     ),
     Right(Place.UP, Role.THE_DEVICE, frozenset({Role.COORDINATOR}), retained=False),
     Right(Place.DOWN, Role.COORDINATOR, frozenset({Role.THE_DEVICE}), retained=False),
+    # A device asks for a certificate when its own is soon over; see `federation.renewal`.
+    Right(Place.CSR, Role.THE_DEVICE, frozenset({Role.AUTHORITY}), retained=False),
+    Right(
+        Place.CERTIFICATE,
+        Role.AUTHORITY,
+        frozenset({Role.THE_DEVICE}),
+        retained=True,
+        standing=False,
+    ),
 )
 
 
@@ -115,6 +136,14 @@ class Topics:
         """What the coordinator says to one device."""
         return self.root + Place.DOWN.value.format(device=device)
 
+    def csr(self, device: str) -> str:
+        """A device's request for a new certificate."""
+        return self.root + Place.CSR.value.format(device=device)
+
+    def certificate(self, device: str) -> str:
+        """The answer: its new certificate."""
+        return self.root + Place.CERTIFICATE.value.format(device=device)
+
     def parse(self, topic: str) -> Address | None:
         """The address of a topic, or None if it is not one of this federation's."""
         if not topic.startswith(self.root):
@@ -132,6 +161,10 @@ class Topics:
                 return Address(Place.UP, device)
             case ["device", device, "down"] if _ID.fullmatch(device):
                 return Address(Place.DOWN, device)
+            case ["device", device, "csr"] if _ID.fullmatch(device):
+                return Address(Place.CSR, device)
+            case ["device", device, "certificate"] if _ID.fullmatch(device):
+                return Address(Place.CERTIFICATE, device)
         return None
 
     def standing_filters(self, device: str | None = None) -> tuple[str, ...]:
@@ -139,12 +172,17 @@ class Topics:
 
         Chunks of a model are left out: a device subscribes to those that it lacks.
         """
-        return tuple(self.root + form for form in self._readable(device) if "{slot}" not in form)
+        if device is None:
+            return self._filters({Role.COORDINATOR}, "+")
+        return self._filters({Role.EVERY_DEVICE, Role.THE_DEVICE}, device)
 
-    def _readable(self, device: str | None) -> Iterator[str]:
-        for right in RIGHTS:
-            form = right.place.value
-            if device is None and Role.COORDINATOR in right.readers:
-                yield form.replace("{device}", "+")
-            elif device is not None and right.readers & {Role.EVERY_DEVICE, Role.THE_DEVICE}:
-                yield form.replace("{device}", device)
+    def authority_filters(self) -> tuple[str, ...]:
+        """What the authority subscribes to."""
+        return self._filters({Role.AUTHORITY}, "+")
+
+    def _filters(self, roles: set[Role], device: str) -> tuple[str, ...]:
+        return tuple(
+            self.root + right.place.value.replace("{device}", device)
+            for right in RIGHTS
+            if right.standing and right.readers & roles
+        )
