@@ -1,4 +1,4 @@
-"""Where a broker may listen, whether that address is free, and whether a broker answers there."""
+"""Where a broker may listen and for whom, whether it is free, and whether one answers there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from config.failures import ExitCode, Failure
+from config.settings import BrokerSettings
 
 # MQTT 3.1.1: CONNECT with a clean session, keepalive 60 s and no client id; the CONNACK that
 # accepts it; DISCONNECT.
@@ -40,12 +41,12 @@ class Address:
         return Address("::1" if ":" in self.host else "127.0.0.1", self.port)
 
 
-def listening_address(host: str, port: int, *, insecure: bool) -> Address:
+def listening_address(host: str, port: int, *, loopback_only: bool) -> Address:
     """The free address for these settings; port 0 becomes one that is free.
 
     A name is resolved once, to IPv4 if it can be, so that every broker listens on the same.
-    Raises Failure: CONFIG if the host is not of this machine, or is not loopback and `insecure`
-    is not said; PORT_TAKEN if something listens there.
+    Raises Failure: CONFIG if the host is not of this machine, or is not loopback where only that
+    is allowed; PORT_TAKEN if something listens there.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -54,11 +55,12 @@ def listening_address(host: str, port: int, *, insecure: bool) -> Address:
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     family = found[0][0]
     address = Address(str(found[0][4][0]), port)
-    if not address.is_loopback and not insecure:
+    if not address.is_loopback and loopback_only:
         raise Failure(
             ExitCode.CONFIG,
-            f"broker: {host} can be reached from other machines and the broker asks nobody who "
-            "they are; listen on 127.0.0.1, or set insecure if the network is yours alone",
+            f"broker: {host} can be reached from other machines, and without an authority the"
+            " broker asks nobody who they are; make one with `flockwise broker init` and give it"
+            " with --authority, or listen on 127.0.0.1",
         )
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -68,6 +70,17 @@ def listening_address(host: str, port: int, *, insecure: bool) -> Address:
         except OSError as error:
             raise _refusal(address, error) from error
         return Address(address.host, probe.getsockname()[1])
+
+
+def require_consent(settings: BrokerSettings) -> None:
+    """Raise Failure(CONFIG) for a broker that would let in anybody though nobody asked for that."""
+    if settings.authority is None and not settings.insecure:
+        raise Failure(
+            ExitCode.CONFIG,
+            "broker: nobody would be asked who they are; make an authority with `flockwise broker"
+            " init` and give it with --authority, or say --insecure for a trial on this machine"
+            " alone",
+        )
 
 
 def port_taken(address: Address) -> Failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 # Distributions install the program where only root's PATH looks.
@@ -18,9 +19,7 @@ _TEMPLATE = """\
 # Made by Flockwise from its settings, anew at each start.
 
 listener {port} {host}
-# Rights and TLS are not set up yet: whoever reaches the address may use it.
-allow_anonymous true
-
+{access}
 # Devices and coordinator remember; the broker forgets.
 persistence false
 retain_available true
@@ -44,11 +43,83 @@ set_tcp_nodelay true
 # Nothing reads the broker's own statistics.
 sys_interval 0
 log_dest stderr
+{log}"""
+
+_ANYBODY = """\
+# Whoever reaches the address may use it: for a trial on this machine alone.
+allow_anonymous true
+"""
+
+_SECURED = """\
+allow_anonymous false
+acl_file {files}/acl
+tls_version tlsv1.2
+certfile {files}/server.pem
+keyfile {files}/server.pem
+# Nobody takes over what is somebody else's: the id of a client is its name.
+use_username_as_clientid true
+"""
+
+_BY_CERTIFICATE = """\
+# The name in a client's certificate is its user name; who is revoked is told by SIGHUP.
+cafile {files}/ca.pem
+crlfile {files}/crl.pem
+require_certificate true
+use_identity_as_username true
+"""
+
+_BY_PASSWORD = """\
+password_file {files}/passwords
+"""
+
+_LOG = """\
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 log_type error
 log_type warning
 connection_messages false
 """
+
+# Who is refused at the door is told as an error; who connects and who subscribes to what, as here.
+_LOG_OF_ATTEMPTS = """\
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+log_type error
+log_type warning
+log_type notice
+log_type subscribe
+# "Denied PUBLISH" is told with debug alone, which costs three lines for each message.
+{debug}log_type debug
+connection_messages true
+"""
+
+# For a reader that lets through what is worth a line: `broker.log_lines`.
+_LOG_OF_ALL = """\
+log_timestamp false
+log_type error
+log_type warning
+log_type notice
+log_type subscribe
+log_type debug
+connection_messages true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A listener with TLS and rights.
+
+    Attributes:
+        files: directory of acl, server.pem and the others, as mosquitto sees it.
+        by_password: clients log in with a password; else they show a certificate.
+    """
+
+    files: Path
+    by_password: bool
+
+    @property
+    def access(self) -> str:
+        """The part of the configuration that says who may connect."""
+        text = _SECURED + (_BY_PASSWORD if self.by_password else _BY_CERTIFICATE)
+        return text.format(files=self.files)
 
 
 def find() -> Path | None:
@@ -69,7 +140,25 @@ def version(program: Path) -> str:
 
 def configuration(host: str, port: int) -> str:
     """The whole text of mosquitto.conf for one plain listener; see mosquitto.conf(5)."""
-    return _TEMPLATE.format(host=host, port=port)
+    return _TEMPLATE.format(host=host, port=port, access=_ANYBODY, log=_LOG)
+
+
+def secured_configuration(host: str, port: int, secured: Secured) -> str:
+    """The same for a listener with TLS, whose log `broker.log_lines` reads."""
+    return _TEMPLATE.format(host=host, port=port, access=secured.access, log=_LOG_OF_ALL)
+
+
+def secured_configuration_elsewhere(
+    host: str, port: int, secured: Secured, *, log_denials: bool
+) -> str:
+    """The same for a mosquitto that others run, and whose log people read.
+
+    Args:
+        host: empty for all addresses.
+    """
+    log = _LOG_OF_ATTEMPTS.format(debug="" if log_denials else "#")
+    text = _TEMPLATE.format(host=host, port=port, access=secured.access, log=log)
+    return text.replace(f"listener {port} \n", f"listener {port}\n")
 
 
 def command(program: Path, configuration_file: Path) -> list[str]:

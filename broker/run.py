@@ -12,8 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from broker.address import Address, listening_address
-from broker.start import choose, start_in_foreground
+from broker.access import needs_mosquitto
+from broker.address import Address, listening_address, require_consent
+from broker.authority import open_authority
+from broker.start import RunningBroker, choose, start_in_foreground
+from broker.upkeep import TURN_S, Upkeep
 from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
@@ -41,26 +44,43 @@ def main(argv: Sequence[str]) -> int:
 
 def _run_mosquitto(settings: BrokerSettings) -> None:
     with _directory(settings) as directory, start_in_foreground(settings, directory) as running:
-        _announce(running.title, running.listens_on)
-        status = running.wait()
+        _announce(settings, running.title, running.listens_on)
+        if settings.authority is None:
+            status = running.wait()
+        else:
+            status = _run_with_authority(settings.authority, running, directory)
         raise Failure(ExitCode.FAILURE, f"broker: {running.title} ended with status {status}")
 
 
+def _run_with_authority(authority_dir: Path, running: RunningBroker, directory: Path) -> int:
+    with open_authority(authority_dir) as authority:
+        upkeep = Upkeep(authority, running, directory)
+        try:
+            while (status := running.wait(TURN_S)) is None:
+                upkeep.turn()
+            return status
+        finally:
+            upkeep.stop()
+
+
 def _run_embedded(settings: BrokerSettings) -> None:
+    if settings.authority is not None:
+        raise needs_mosquitto()
+    require_consent(settings)
     # Where there is mosquitto, amqtt need not be installed.
     from broker import embedded  # noqa: PLC0415
 
     title = choose("embedded").title
-    address = listening_address(settings.host, settings.port, insecure=settings.insecure)
+    address = listening_address(settings.host, settings.port, loopback_only=True)
     embedded.quiet_amqtt()
-    ended_by = asyncio.run(embedded.serve(address, lambda: _announce(title, address)))
-    if ended_by is signal.SIGINT:
+    serving = embedded.serve(address, lambda: _announce(settings, title, address))
+    if asyncio.run(serving) is signal.SIGINT:
         raise KeyboardInterrupt
 
 
-def _announce(title: str, address: Address) -> None:
-    warning = "" if address.is_loopback else "; whoever reaches this address may use it"
-    print(f"broker: {title} on {address}{warning}", flush=True)
+def _announce(settings: BrokerSettings, title: str, address: Address) -> None:
+    whom = f", for members of {settings.authority}" if settings.authority is not None else ""
+    print(f"broker: {title} on {address}{whom}", flush=True)
     Supervisor().ready()
 
 

@@ -6,6 +6,7 @@ killed and started again as any broker can; and it ends with the process that st
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 import time
@@ -17,7 +18,10 @@ from types import TracebackType
 from typing import IO, Literal, Self, TypeAlias
 
 from broker import mosquitto, tether
-from broker.address import Address, accepts_connect, listening_address, port_taken
+from broker.access import Access, access_of, needs_mosquitto
+from broker.address import Address, listening_address, port_taken
+from broker.log_reading import LogReading
+from broker.rendering import CONFIGURATION, render_for
 from config.failures import ExitCode, Failure
 from config.settings import BrokerKind, BrokerSettings
 
@@ -46,6 +50,7 @@ class RunningBroker:
         host, port: where to connect to.
         pid: its process, the broker's own.
         log_file: what it has written (None: to stderr of this process).
+        taken_up: how many changes of its authority's registry it was started with.
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class RunningBroker:
         address: Address,
         process: subprocess.Popen[bytes],
         log_file: Path | None,
+        reading: LogReading | None = None,
+        taken_up: int = 0,
     ) -> None:
         self.kind = choice.kind
         self.title = choice.title
@@ -62,20 +69,27 @@ class RunningBroker:
         self.port = address.port
         self.pid = process.pid
         self.log_file = log_file
+        self.taken_up = taken_up
         self._process = process
+        self._reading = reading
 
     @property
     def alive(self) -> bool:
         """Whether its process still runs."""
         return self._process.poll() is None
 
-    def wait(self) -> int:
-        """Wait until its process ends of itself, and return its exit status."""
-        return self._process.wait()
+    def wait(self, timeout_s: float | None = None) -> int | None:
+        """Wait until its process ends of itself, and return its exit status; None if it did not."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
 
     def stop(self) -> None:
         """End it, in an orderly way if it will; may be called again."""
         tether.end(self._process)
+        if self._reading is not None:
+            self._reading.join()
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +126,9 @@ def choose(kind: BrokerKind) -> Choice:
 def start(settings: BrokerSettings, directory: Path) -> RunningBroker:
     """Start the broker that the settings ask for, its files and its log in `directory`.
 
-    Returns when it has accepted a connection. Raises Failure: CONFIG, PORT_TAKEN, CANNOT_WRITE,
+    Returns when it has accepted a connection. With an authority, what of the log is worth a line
+    is in the file, and nobody takes up what is enrolled or revoked later: that is the work of
+    `broker.upkeep`, in `flockwise broker run`. Raises Failure: CONFIG, PORT_TAKEN, CANNOT_WRITE,
     or FAILURE with the last line of its log if it dies or stays silent.
     """
     log_file = directory / "broker.log"
@@ -135,29 +151,51 @@ def _start(
 ) -> RunningBroker:
     choice = choose(settings.kind)
     attempts = _ATTEMPTS if settings.port == 0 else 1
-    while True:
-        address = listening_address(settings.host, settings.port, insecure=settings.insecure)
-        command = _command(choice, address, directory)
-        already_logged = log_file.stat().st_size if log_file else 0
-        process = tether.launch(command, output=output, directory=_HOME)
-        try:
-            failure = _await_service(process, choice, address, log_file, already_logged)
-        except BaseException:
+    with access_of(settings) as access:
+        if access.authority is not None and choice.program is None:
+            raise needs_mosquitto()
+        while True:
+            address = listening_address(
+                settings.host, settings.port, loopback_only=access.authority is None
+            )
+            taken_up = access.changes
+            command = _command(choice, address, directory, access)
+            already_logged = log_file.stat().st_size if log_file else 0
+            process, reading = _launch(command, output, log_file, access)
+            try:
+                failure = _await_service(process, choice, address, log_file, already_logged, access)
+            except BaseException:
+                tether.end(process)
+                raise
+            if failure is None:
+                return RunningBroker(choice, address, process, log_file, reading, taken_up)
             tether.end(process)
-            raise
-        if failure is None:
-            return RunningBroker(choice, address, process, log_file)
-        tether.end(process)
-        attempts -= 1
-        # A free port may be taken by another in the moment before the broker binds it.
-        if failure.code is not ExitCode.PORT_TAKEN or attempts == 0:
-            raise failure
+            attempts -= 1
+            # A free port may be taken by another in the moment before the broker binds it.
+            if failure.code is not ExitCode.PORT_TAKEN or attempts == 0:
+                raise failure
 
 
-def _command(choice: Choice, address: Address, directory: Path) -> list[str]:
+def _launch(
+    command: list[str], output: IO[bytes] | None, log_file: Path | None, access: Access
+) -> tuple[subprocess.Popen[bytes], LogReading | None]:
+    if access.authority is None:
+        return tether.launch(command, output=output, directory=_HOME), None
+    reading = LogReading(access.authority.description.topics, log_file)
+    with reading.writing_end as pipe:
+        process = tether.launch(command, output=pipe, directory=_HOME)
+    reading.start()
+    return process, reading
+
+
+def _command(choice: Choice, address: Address, directory: Path, access: Access) -> list[str]:
     if choice.program is None:
         return [sys.executable, "-m", "broker.embedded", address.host, str(address.port)]
-    file = directory.resolve() / "mosquitto.conf"
+    file = directory.resolve() / CONFIGURATION
+    if access.authority is not None:
+        now = dt.datetime.now(dt.UTC)
+        render_for(access.authority, directory, address.host, address.port, now)
+        return mosquitto.command(choice.program, file)
     try:
         file.write_text(mosquitto.configuration(address.host, address.port))
     except OSError as error:
@@ -171,10 +209,11 @@ def _await_service(
     address: Address,
     log_file: Path | None,
     already_logged: int,
+    access: Access,
 ) -> Failure | None:
     give_up_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < give_up_s:
-        if accepts_connect(address.reachable) and process.poll() is None:
+        if access.serves(address.reachable) and process.poll() is None:
             return None
         if process.poll() is not None:
             break

@@ -136,7 +136,7 @@ def started(kind: BrokerKind, directory: Path, port: int = 0) -> RunningBroker:
         choose(kind)
     except Failure as failure:
         pytest.skip(str(failure))
-    return start(BrokerSettings(kind=kind, port=port), directory)
+    return start(BrokerSettings(kind=kind, port=port, insecure=True), directory)
 
 
 @pytest.fixture(scope="module", params=KINDS)

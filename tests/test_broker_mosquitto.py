@@ -12,7 +12,7 @@ EXPECTED = """\
 # Made by Flockwise from its settings, anew at each start.
 
 listener 1884 127.0.0.1
-# Rights and TLS are not set up yet: whoever reaches the address may use it.
+# Whoever reaches the address may use it: for a trial on this machine alone.
 allow_anonymous true
 
 # Devices and coordinator remember; the broker forgets.

@@ -31,7 +31,7 @@ import sys, time
 from pathlib import Path
 from broker.start import start
 from config.settings import BrokerSettings
-running = start(BrokerSettings(kind=sys.argv[1], port=0), Path(sys.argv[2]))
+running = start(BrokerSettings(kind=sys.argv[1], port=0, insecure=True), Path(sys.argv[2]))
 print(running.pid, flush=True)
 time.sleep(600)
 """
@@ -52,7 +52,7 @@ def broker_run(*options: str) -> Iterator[subprocess.Popen[str]]:
     """`flockwise broker run`, killed in the end if it still runs."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("FLOCKWISE_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "flockwise", "broker", "run", *options],
+        [sys.executable, "-m", "flockwise", "broker", "run", "--insecure", *options],
         cwd=HOME,
         env=environment,
         stdout=subprocess.PIPE,
@@ -71,7 +71,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def free_port() -> int:
-    return listening_address("127.0.0.1", 0, insecure=False).port
+    return listening_address("127.0.0.1", 0, loopback_only=True).port
 
 
 def children(pid: int) -> list[int]:
@@ -116,7 +116,7 @@ def test_sigterm_ends_it_with_0_and_frees_the_port(kind: BrokerKind) -> None:
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=LONG_S)
         assert (process.returncode, output, errors) == (0, "", "")
-    assert listening_address("127.0.0.1", port, insecure=False).port == port
+    assert listening_address("127.0.0.1", port, loopback_only=True).port == port
 
 
 def test_ctrl_c_ends_it_quietly(kind: BrokerKind) -> None:
@@ -153,22 +153,31 @@ def test_a_taken_port_is_one_line_and_an_exit_code_of_its_own(kind: BrokerKind) 
     )
 
 
-def test_an_open_address_is_refused_unless_it_is_asked_for() -> None:
-    with broker_run("--host", "0.0.0.0", "--port", str(free_port())) as process:
+def test_an_open_address_is_refused_though_anybody_is_to_be_let_in(kind: BrokerKind) -> None:
+    port = str(free_port())
+    with broker_run("--kind", kind, "--host", "0.0.0.0", "--port", port) as process:
         output, errors = process.communicate(timeout=LONG_S)
     assert (process.returncode, output) == (ExitCode.CONFIG, "")
     assert "0.0.0.0 can be reached from other machines" in errors
     assert errors.count("\n") == 1
 
 
-def test_an_open_address_that_is_asked_for_comes_with_a_warning(kind: BrokerKind) -> None:
-    port = free_port()
-    options = ("--kind", kind, "--host", "0.0.0.0", "--port", str(port), "--insecure")
+def test_nobody_is_let_in_unasked_unless_that_is_said(kind: BrokerKind, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="say --insecure for a trial") as caught:
+        start.start(BrokerSettings(kind=kind, port=0), tmp_path)
+    assert caught.value.code is ExitCode.CONFIG
+    with broker_run("--kind", kind, "--port", "0", "--no-insecure") as process:
+        output, errors = process.communicate(timeout=LONG_S)
+    assert (process.returncode, output) == (ExitCode.CONFIG, "")
+    assert "flockwise broker init" in errors
+
+
+def test_the_embedded_broker_does_not_serve_an_authority(tmp_path: Path) -> None:
+    options = ("--kind", "embedded", "--no-insecure", "--authority", str(tmp_path))
     with broker_run(*options) as process:
-        assert first_line(process).endswith(
-            f" on 0.0.0.0:{port}; whoever reaches this address may use it\n"
-        )
-        assert accepts_connect(Address("127.0.0.1", port))
+        output, errors = process.communicate(timeout=LONG_S)
+    assert (process.returncode, output) == (ExitCode.CONFIG, "")
+    assert "neither TLS nor rights" in errors
 
 
 def test_a_mosquitto_that_dies_is_told(tmp_path: Path) -> None:
@@ -213,7 +222,7 @@ def test_a_started_broker_outlives_the_thread_that_started_it(
     started: list[RunningBroker] = []
 
     def start_it() -> None:
-        started.append(start.start(BrokerSettings(kind=kind, port=0), tmp_path))
+        started.append(start.start(BrokerSettings(kind=kind, port=0, insecure=True), tmp_path))
 
     thread = threading.Thread(target=start_it)
     thread.start()
@@ -226,7 +235,7 @@ def test_a_started_broker_outlives_the_thread_that_started_it(
 def test_a_stopped_broker_is_gone_and_may_be_stopped_again(
     kind: BrokerKind, tmp_path: Path
 ) -> None:
-    running = start.start(BrokerSettings(kind=kind, port=0), tmp_path)
+    running = start.start(BrokerSettings(kind=kind, port=0, insecure=True), tmp_path)
     assert is_running(running.pid)
     running.stop()
     running.stop()
@@ -235,7 +244,7 @@ def test_a_stopped_broker_is_gone_and_may_be_stopped_again(
 
 
 def test_two_brokers_on_free_ports_do_not_collide(kind: BrokerKind, tmp_path: Path) -> None:
-    settings = BrokerSettings(kind=kind, port=0)
+    settings = BrokerSettings(kind=kind, port=0, insecure=True)
     with start.start(settings, tmp_path / "1") as one, start.start(settings, tmp_path / "2") as two:
         assert one.port != two.port
         assert one.alive
@@ -244,7 +253,7 @@ def test_two_brokers_on_free_ports_do_not_collide(kind: BrokerKind, tmp_path: Pa
 
 def test_starting_on_a_taken_port_fails_as_such(kind: BrokerKind, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        settings = BrokerSettings(kind=kind, port=taken.getsockname()[1])
+        settings = BrokerSettings(kind=kind, port=taken.getsockname()[1], insecure=True)
         with pytest.raises(Failure, match="is taken by another program") as caught:
             start.start(settings, tmp_path)
     assert caught.value.code is ExitCode.PORT_TAKEN
@@ -255,7 +264,7 @@ def test_a_port_that_is_taken_at_the_last_moment_fails_as_such(
 ) -> None:
     fake_mosquitto(monkeypatch, tmp_path, "echo 'Error: Address already in use'; exit 1")
     with pytest.raises(Failure) as caught:
-        start.start(BrokerSettings(port=free_port()), tmp_path)
+        start.start(BrokerSettings(port=free_port(), insecure=True), tmp_path)
     assert caught.value.code is ExitCode.PORT_TAKEN
 
 
@@ -265,7 +274,7 @@ def test_a_free_port_that_is_taken_at_the_last_moment_is_replaced_by_another(
     script = 'grep ^listener "$2"; echo "Error: Address already in use"; exit 1'
     fake_mosquitto(monkeypatch, tmp_path, script)
     with pytest.raises(Failure):
-        start.start(BrokerSettings(port=0), tmp_path)
+        start.start(BrokerSettings(port=0, insecure=True), tmp_path)
     log = (tmp_path / "broker.log").read_text().splitlines()
     assert len({line for line in log if line.startswith("listener")}) == 3
 
@@ -275,7 +284,7 @@ def test_a_broker_that_dies_while_starting_is_told_with_its_last_line(
 ) -> None:
     fake_mosquitto(monkeypatch, tmp_path, "echo first; echo 'Error: no listener' >&2; exit 3")
     with pytest.raises(Failure) as caught:
-        start.start(BrokerSettings(port=0), tmp_path)
+        start.start(BrokerSettings(port=0, insecure=True), tmp_path)
     assert caught.value.code is ExitCode.FAILURE
     assert str(caught.value) == (
         "broker: mosquitto 0 ended with status 3 while starting: Error: no listener"
@@ -288,14 +297,14 @@ def test_a_broker_that_stays_silent_is_ended_and_told(
     fake_mosquitto(monkeypatch, tmp_path, 'echo "$$" > "${2%.conf}.pid"; exec sleep 600')
     monkeypatch.setattr(start, "START_TIMEOUT_S", 0.5)
     with pytest.raises(Failure, match="stays silent while starting"):
-        start.start(BrokerSettings(port=0), tmp_path)
+        start.start(BrokerSettings(port=0, insecure=True), tmp_path)
     assert not is_running(int((tmp_path / "mosquitto.pid").read_text()))
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match=r"cannot write .*file/broker\.log") as caught:
-        start.start(BrokerSettings(port=0), tmp_path / "file")
+        start.start(BrokerSettings(port=0, insecure=True), tmp_path / "file")
     assert caught.value.code is ExitCode.CANNOT_WRITE
 
 
@@ -333,7 +342,7 @@ def test_mosquitto_that_is_asked_for_and_not_installed_is_told(
 def test_a_host_becomes_an_address_to_listen_on_and_one_to_reach_it_at(
     host: str, listens_on: str, reached_at: str
 ) -> None:
-    address = listening_address(host, 0, insecure=True)
+    address = listening_address(host, 0, loopback_only=False)
     assert (address.host, address.reachable.host) == (listens_on, reached_at)
     assert address.port > 0
 
@@ -341,7 +350,7 @@ def test_a_host_becomes_an_address_to_listen_on_and_one_to_reach_it_at(
 @pytest.mark.parametrize("host", ["no such host", "192.0.2.1"])
 def test_a_host_that_is_not_of_this_machine_is_told(host: str) -> None:
     with pytest.raises(Failure) as caught:
-        listening_address(host, 1883, insecure=True)
+        listening_address(host, 1883, loopback_only=False)
     assert caught.value.code is ExitCode.CONFIG
     assert host in str(caught.value)
 
@@ -371,5 +380,5 @@ def test_the_form_of_the_log_is_the_one_that_was_asked_for(monkeypatch: pytest.M
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(run.logs, "configure", lambda *words: asked.append(words))
     monkeypatch.setattr(run, "_run_embedded", lambda settings: None)
-    run.main(["--kind", "embedded", "--log-format", "json", "--log-level", "error"])
+    run.main(["--kind", "embedded", "--insecure", "--log-format", "json", "--log-level", "error"])
     assert asked == [("broker", "error", "json")]
