@@ -125,7 +125,8 @@ def _given_by_file(
         if key in known.sections and isinstance(value, dict):
             yield from _given_by_file(known, value, where, problems, path)
         elif key in known.sections:
-            problems.append(f"{where}{key} is {_shown(value)}, but must be a section: [{key}]")
+            # What stands there is not shown: it may be the password of that section.
+            problems.append(f"{where}{key} must be a section: [{key}]")
         elif known.find(path) is not None:
             yield path, _Given(where + key, value)
         else:

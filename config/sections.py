@@ -6,7 +6,7 @@ All sections are frozen and refuse what they do not know.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -15,12 +15,27 @@ from config.values import (
     Hours,
     Identifier,
     Location,
+    LogFormat,
+    LogLevel,
     Password,
     Section,
     TopicPrefix,
     WandbMode,
     Word,
 )
+
+
+class Settings(Section):
+    """What the settings of every role have."""
+
+    usage_examples: ClassVar[tuple[str, ...]] = ()
+
+    log_level: LogLevel = Field(default="info", description="least level that is logged")
+    log_format: LogFormat = Field(
+        default="auto",
+        description="lines on stderr for people, or JSON objects for machines (auto: to the"
+        " journal, with fields, where systemd runs it, else text)",
+    )
 
 
 class FederationName(Section):
@@ -178,6 +193,49 @@ class Eligibility(Section):
         return int(begin), int(end)
 
 
+class Privacy(Section):
+    """How much one device's updates may tell of its data, by noise that the device adds itself."""
+
+    noise: float | None = Field(
+        default=None,
+        ge=0.01,
+        le=10_000,
+        description="standard deviation of the noise on each element, in units of clip"
+        " (none: no noise, and no protection)",
+    )
+    clip: float = Field(
+        default=1.0, gt=0, le=1e6, description="L2 norm that an update is clipped to, before noise"
+    )
+    delta: float = Field(
+        default=1e-5,
+        gt=0,
+        le=0.1,
+        description="delta that epsilon is told for; well below one in the number of devices",
+    )
+    max_participations: int = Field(
+        default=100,
+        ge=1,
+        le=100_000,
+        description="updates after which this device makes no more: epsilon grows with each",
+    )
+    tell_figures: bool = Field(
+        default=False,
+        description="with noise, tell losses, accuracies, examples, steps and seconds all the same;"
+        " no noise protects them",
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether updates are noised."""
+        return self.noise is not None
+
+    @property
+    def noise_multiplier(self) -> float:
+        """`noise`, where it is on."""
+        assert self.noise is not None, "asked for only where updates are noised"
+        return self.noise
+
+
 class TrainingPlan(Section):
     """What a device does with a model and its chunk; it travels with each version."""
 
@@ -195,85 +253,6 @@ class TrainingPlan(Section):
     augment: bool = Field(default=True, description="flip and shift the training images")
     codec: Codec = Field(default="int8", description="how updates are encoded for the link")
     seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the model and the training")
-
-
-class Aggregation(Section):
-    """How updates become a version: when, with what weight, combined how, applied how.
-
-    The defaults are those of the strategy fedbuff; the others change some of them.
-    """
-
-    trigger: Literal["rounds", "buffer", "immediate"] = Field(
-        default="buffer",
-        description="a version for each round of invited devices, each full buffer, or each update",
-    )
-    buffer_size: int = Field(
-        default=10, ge=1, le=100_000, description="updates that fill the buffer (K of FedBuff)"
-    )
-    deadline_s: float | None = Field(
-        default=600.0,
-        gt=0,
-        description="combine what is there this long after a round began or a buffer's first update"
-        " (none: wait for all)",
-    )
-    fraction: float = Field(
-        default=1.0, gt=0, le=1, description="share of the devices invited to a version"
-    )
-    over_selection: float = Field(
-        default=1.0,
-        ge=1,
-        le=10,
-        description="end a round when the invited devices divided by this have delivered",
-    )
-    min_updates: int = Field(
-        default=1, ge=1, le=100_000, description="fewest updates that a deadline may combine"
-    )
-    wait_for: int = Field(
-        default=1, ge=1, le=100_000, description="publish nothing before so many devices are online"
-    )
-    by_examples: bool = Field(
-        default=False, description="weight an update by its number of examples"
-    )
-    staleness: Literal["constant", "polynomial", "hinge"] = Field(
-        default="polynomial", description="how the weight falls with t, the versions missed"
-    )
-    staleness_exponent: float = Field(
-        default=0.5, ge=0, le=10, description="a of polynomial: (1 + t)^-a"
-    )
-    hinge_slope: float = Field(
-        default=10.0, ge=0, le=1000, description="a of hinge: 1 / (1 + a (t - b)) where t > b"
-    )
-    hinge_knee: int = Field(
-        default=4, ge=0, le=10_000, description="b of hinge: full weight up to t = b"
-    )
-    max_staleness: int = Field(
-        default=20, ge=0, le=10_000, description="refuse updates that missed more versions"
-    )
-    reanchor: bool = Field(
-        default=False,
-        description="step towards the device's own model, rebuilt from its base (FedAsync)",
-    )
-    step: Literal["sgd", "momentum", "adam", "yogi"] = Field(
-        default="sgd", description="what the server does with the combined update"
-    )
-    step_size: float = Field(
-        default=1.0, gt=0, le=100, description="step of the server (eta; alpha of FedAsync)"
-    )
-    beta1: float = Field(
-        default=0.9, ge=0, lt=1, description="decay of the first moment (momentum, adam, yogi)"
-    )
-    beta2: float = Field(
-        default=0.99, ge=0, lt=1, description="decay of the second moment (adam, yogi)"
-    )
-    epsilon: float = Field(
-        default=1e-3, gt=0, le=1, description="floor of the adaptive step (adam, yogi)"
-    )
-
-    @model_validator(mode="after")
-    def _can_fill(self) -> Self:
-        if self.trigger == "buffer" and self.min_updates > self.buffer_size:
-            raise ValueError("min_updates must not be greater than buffer_size")
-        return self
 
 
 class Reporting(Section):

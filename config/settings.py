@@ -11,14 +11,17 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from config.aggregation import Aggregation, StandingRules
+from config.demo import DemoAggregation, DemoSettings, DemoTraining
 from config.presets import PRESETS, preset
 from config.sections import (
-    Aggregation,
     CoordinatorLink,
     Eligibility,
     FederationName,
     Link,
+    Privacy,
     Reporting,
+    Settings,
     TrainingPlan,
     Transfer,
     UploadLimits,
@@ -56,6 +59,7 @@ __all__ = [
     "Location",
     "LogFormat",
     "LogLevel",
+    "Privacy",
     "Reporting",
     "Section",
     "Settings",
@@ -67,19 +71,6 @@ __all__ = [
     "WandbMode",
     "Word",
 ]
-
-
-class Settings(Section):
-    """What the settings of every role have."""
-
-    usage_examples: ClassVar[tuple[str, ...]] = ()
-
-    log_level: LogLevel = Field(default="info", description="least level that is logged")
-    log_format: LogFormat = Field(
-        default="auto",
-        description="lines on stderr for people, or JSON objects for machines (auto: to the"
-        " journal, with fields, where systemd runs it, else text)",
-    )
 
 
 class CoordinatorSettings(Settings):
@@ -115,6 +106,14 @@ class CoordinatorSettings(Settings):
         le=100_000,
         description="newest versions that are kept on disk, and the updates in them",
     )
+    membership: Location | None = Field(
+        default=None,
+        description="directory of its keys, as `flockwise broker init` makes it"
+        " (none: membership in state_dir)",
+    )
+    insecure: bool = Field(
+        default=False, description="go on without a membership: nothing is signed or sealed"
+    )
     take_over: bool = Field(
         default=False, description="go on although another coordinator seems to be online"
     )
@@ -123,6 +122,7 @@ class CoordinatorSettings(Settings):
     transfer: Transfer = Transfer()
     uploads: UploadLimits = UploadLimits()
     aggregation: Aggregation = Aggregation()
+    standing: StandingRules = StandingRules()
     training: TrainingPlan = TrainingPlan()
     reporting: Reporting = Reporting()
 
@@ -163,6 +163,14 @@ class AgentSettings(Settings):
     state_dir: Location = Field(
         default=Path("agent-state"), description="directory of identity, model and outbox"
     )
+    membership: Location | None = Field(
+        default=None,
+        description="directory of its keys, as `flockwise agent join` makes it"
+        " (none: membership in state_dir)",
+    )
+    insecure: bool = Field(
+        default=False, description="go on without a membership: nothing is signed or sealed"
+    )
     task: TaskName = Field(default="cifar10", description="what is learned, built in or your own")
     threads: int = Field(
         default=0, ge=0, le=1024, description="threads for training (0: one a physical core)"
@@ -192,103 +200,57 @@ class AgentSettings(Settings):
     link: Link = Link()
     transfer: Transfer = Transfer()
     eligibility: Eligibility = Eligibility()
+    privacy: Privacy = Privacy()
 
 
 class BrokerSettings(Settings):
-    """The broker to run where there is none."""
+    """The broker to run where there is none: for the members of an authority, which
+    `flockwise broker init` makes, or for a trial on this machine."""
 
     usage_examples: ClassVar[tuple[str, ...]] = (
-        "--host 0.0.0.0 --port 1883 --insecure",
-        "--kind embedded --port 0",
+        "--authority authority",
+        "--insecure",
+        "--kind embedded --port 0 --insecure",
     )
 
     kind: BrokerKind = Field(
         default="auto", description="auto: mosquitto where it is installed, else embedded"
     )
-    host: Word = Field(default="127.0.0.1", description="address to listen on")
+    authority: Location | None = Field(
+        default=None,
+        description="directory of the authority whose members may connect, with TLS; needs"
+        " mosquitto (none: anybody may, see insecure)",
+    )
+    host: Word = Field(
+        default="127.0.0.1",
+        description="address to listen on; with an authority, all (0.0.0.0) unless set",
+    )
     port: int = Field(
-        default=1883, ge=0, le=65535, description="port to listen on (0: any that is free)"
+        default=1883,
+        ge=0,
+        le=65535,
+        description="port to listen on (0: any that is free); with an authority, 8883 unless set",
     )
     insecure: bool = Field(
-        default=False, description="let whoever reaches an address that is not loopback use it"
+        default=False,
+        description="without an authority: let anybody connect from this machine; other machines"
+        " are never let in without one",
     )
     state_dir: Location | None = Field(
         default=None, description="directory of the broker's own files (none: a temporary one)"
     )
 
-
-class DemoTraining(TrainingPlan):
-    """What devices do; unless set, as the demo's recipe for the strategy has it, not as shown."""
-
-
-class DemoAggregation(Aggregation):
-    """How versions are made; unless set, as the demo's recipe for the strategy has it."""
-
-
-class DemoSettings(Settings):
-    """A whole federation on this machine: broker, coordinator and devices, shown live."""
-
-    usage_examples: ClassVar[tuple[str, ...]] = (
-        "--devices 5 --versions 10",
-        "--strategy fedasync --data images --summary summary.json",
-    )
-
-    log_level: LogLevel = Field(
-        default="warning", description="least level of the processes' log lines that is shown"
-    )
-    devices: int = Field(default=5, ge=1, le=64, description="number of devices")
-    data: Location | None = Field(
-        default=None,
-        description="directory of images, train/<class>/* and test/<class>/* (none: CIFAR-10 by"
-        " torchvision, or generated images where it cannot be had)",
-    )
-    generated: bool = Field(
-        default=False, description="made-up images, without asking the network for real ones"
-    )
-    versions: int | None = Field(
-        default=None, ge=1, description="versions to make (none: the default of the strategy)"
-    )
-    strategy: Strategy = Field(default="fedbuff", description="how updates become versions")
-    dirichlet: float | None = Field(
-        default=None,
-        gt=0,
-        le=1000,
-        description="spread of labels over devices: small is uneven (none: even)",
-    )
-    examples: int | None = Field(
-        default=None, ge=1, description="training images in all (none: all there are)"
-    )
-    test_examples: int | None = Field(
-        default=None, ge=1, description="test images (none: all there are)"
-    )
-    straggler: float = Field(
-        default=1.0, ge=1, le=1000, description="make the last device this many times slower"
-    )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of partition and training")
-    broker: BrokerKind = Field(
-        default="auto", description="auto: mosquitto where it is installed, else embedded"
-    )
-    wandb: WandbMode = Field(
-        default="auto", description="auto: online where a key is found, else offline"
-    )
-    run_dir: Location | None = Field(
-        default=None, description="directory of the run (none: runs/demo-<time>)"
-    )
-    summary: Location | None = Field(default=None, description="file for the summary, JSON")
-    baseline: Location | None = Field(
-        default=None, description="summary of `flockwise lab baseline` to show beside"
-    )
-    print_json: bool = Field(
-        default=False,
-        description="print the summary as JSON and nothing else on stdout (--json for short)",
-    )
-    training: DemoTraining = DemoTraining()
-    aggregation: DemoAggregation = DemoAggregation()
+    @model_validator(mode="before")
+    @classmethod
+    def _open_with_authority(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("authority") not in (None, "none"):
+            return {"host": "0.0.0.0", "port": 8883, **data}
+        return data
 
     @model_validator(mode="after")
-    def _choose_images(self) -> Self:
-        if self.generated and self.data is not None:
-            raise ValueError("generated and data exclude each other")
+    def _choose_who_may(self) -> Self:
+        if self.authority is not None and self.insecure:
+            raise ValueError("authority and insecure exclude each other")
         return self
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from coordinator.vocabulary import VersionInfo
 from federation.messages import Offer, Reason
-from federation.sizes import CodecError, encoded_size
+from federation.sizes import CodecError, encoded_size, sealed_size
 
 
 def objection(
-    offer: Offer, ledger: bytes, current: VersionInfo, next_version: int, max_staleness: int
+    offer: Offer,
+    ledger: bytes,
+    current: VersionInfo,
+    next_version: int,
+    max_staleness: int,
+    seals: Collection[bytes] = (),
 ) -> tuple[Reason, str] | None:
     """Why an offer is refused for good, and the detail of it; None if it is welcome.
 
@@ -16,6 +23,7 @@ def objection(
         ledger: identity of this federation's ledger; another one's versions are unknown here.
         current: the current version.
         next_version: the version that the update could enter at the earliest is made of this one.
+        seals: the names of the keys to which updates may be sealed; none where nothing is.
     """
     if offer.ledger != ledger or offer.base_version > current.version:
         return Reason.UNKNOWN_BASE, f"version {offer.base_version} is not of this ledger"
@@ -26,6 +34,13 @@ def objection(
         expected = encoded_size(offer.codec, current.layout.size)
     except CodecError as error:
         return Reason.BAD_SHAPE, str(error)
+    if seals and offer.seal not in seals:
+        how = "for a key that this coordinator does not have" if offer.seal else "for nobody"
+        return Reason.BAD_SEAL, f"it is sealed {how}"
+    if offer.seal and not seals:
+        return Reason.BAD_SEAL, "it is sealed, and this coordinator has no key"
+    if offer.seal:
+        expected = sealed_size(expected)
     if offer.payload.size != expected:
         return (
             Reason.BAD_SHAPE,

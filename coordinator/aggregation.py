@@ -1,8 +1,9 @@
 """Combine and step: how K updates are made one, and what the server does with it.
 
-Plain functions over flat vectors. Updates are streamed: each is read, scaled, added and let go,
-so memory holds one sum and one update, however many there are. The order of the contributions is
-the order of the sum, so the same ledger gives the same bits.
+Plain functions over flat vectors. For a mean the updates are streamed: each is read, scaled,
+added and let go, so memory holds one sum and one update, however many there are. The other rules
+need them all at once: K d numbers. The order of the contributions is the order of the sum, so the
+same ledger gives the same bits.
 """
 
 from __future__ import annotations
@@ -10,9 +11,51 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from config.settings import Aggregation
+from coordinator.robust import (
+    Mask,
+    Rows,
+    assumed_hostile,
+    geometric_median,
+    median,
+    multi_krum,
+    trimmed_mean,
+)
 from federation.compression import Vector
+
+
+def united(
+    rule: Aggregation, deltas: Iterable[tuple[Vector, float, float]], n: int, d: int
+) -> tuple[Vector, Mask]:
+    """The one update that the rule makes of n, Float32[d], and which of them it left out, Bool[n].
+
+    mean, clipped_mean: `weighted_mean`; by what an update is clipped is in its scale already.
+    geometric_median: of the rows scale_i * delta_i, weighted by weight_i.
+    trimmed_mean, median, multi_krum: of the same rows, which count alike: these rules know no
+    weights, so that what a device says of its examples does not make it heavier. Only multi_krum
+    leaves whole updates out.
+
+    Args:
+        deltas: for each update its delta Float32[d], scale and weight.
+        n: how many there are, at least 1.
+        d: size of the vector.
+    """
+    hostile = assumed_hostile(rule.hostile_fraction, n)
+    none_left_out = np.zeros(n, dtype=np.bool_)
+    match rule.combine:
+        case "mean" | "clipped_mean":
+            return weighted_mean(deltas, d), none_left_out
+        case "trimmed_mean":
+            return trimmed_mean(_together(deltas, n, d)[0], hostile), none_left_out
+        case "median":
+            return median(_together(deltas, n, d)[0]), none_left_out
+        case "geometric_median":
+            return geometric_median(*_together(deltas, n, d)), none_left_out
+        case "multi_krum":
+            update, chosen = multi_krum(_together(deltas, n, d)[0], hostile)
+            return update, ~chosen
 
 
 def weighted_mean(deltas: Iterable[tuple[Vector, float, float]], d: int) -> Vector:
@@ -74,3 +117,15 @@ def step(
         second = second - (1 - beta2) * square * np.sign(second - square)
     stepped = (model + eta * first / (np.sqrt(second) + epsilon)).astype(np.float32, copy=False)
     return stepped, {"m": first, "v": second}
+
+
+def _together(
+    deltas: Iterable[tuple[Vector, float, float]], n: int, d: int
+) -> tuple[Rows, npt.NDArray[np.float64]]:
+    """The scaled deltas, Float32[n, d], and their weights, Float64[n]."""
+    rows = np.empty((n, d), dtype=np.float32)
+    weights = np.empty(n, dtype=np.float64)
+    for place, (delta, scale, weight) in enumerate(deltas):
+        np.multiply(delta, np.float32(scale), out=rows[place])
+        weights[place] = weight
+    return rows, weights

@@ -1,42 +1,45 @@
-"""What is done with the bytes of updates, off the loop: screening one, combining many.
+"""Many updates combined into a version, off the loop: a function of files and numbers.
 
-Each is a function of files and numbers, slow enough to keep the network waiting, so the service
-runs it in a thread of its own.
+It is slow enough to keep the network waiting, so the service runs it in a thread of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from config.settings import Aggregation
-from coordinator.aggregation import reanchored, step, weighted_mean
+from coordinator.aggregation import reanchored, step, united
 from coordinator.spool import Spool
 from coordinator.versions import Versions
-from coordinator.vocabulary import Combine, Contribution, Screened, UpdateId, VersionInfo
+from coordinator.vocabulary import Combine, Contribution, UpdateId, VersionInfo
 from federation.compression import Vector, decode
 from federation.layout import Layout
-from federation.messages import Offer, Reason
-from federation.sizes import CodecError
-
-# With it the sums and squares of combining stay within float32, whatever the rule.
-LARGEST_NORM = 1e15
 
 
-def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer) -> Screened:
-    """Force a complete upload to disk, decode it, and look whether it can be believed."""
-    spool.sync(id)
-    try:
-        delta = decode(offer.codec, spool.path(id).read_bytes(), layout.size)
-    except CodecError as error:
-        return Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
-    # In float64, as the square of a large finite float32 overflows.
-    norm = float(np.linalg.norm(delta.astype(np.float64)))
-    if not norm <= LARGEST_NORM:
-        detail = f"holds numbers that are not finite, or a norm over {LARGEST_NORM:g}"
-        return Screened(id, 0.0, Reason.NOT_FINITE, detail)
-    return Screened(id, norm, None)
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The model that follows another one.
+
+    Attributes:
+        model: Float32[d].
+        state: what the server's next step remembers, Float32[d] each.
+        outliers: the updates that the rule left out.
+    """
+
+    model: Vector
+    state: dict[str, Vector]
+    outliers: frozenset[UpdateId]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A version that is checkpointed, and the updates that the rule left out of it."""
+
+    info: VersionInfo
+    outliers: frozenset[UpdateId]
 
 
 def read_delta(spool: Spool, layout: Layout, id: UpdateId, codec: str) -> Vector:
@@ -52,12 +55,12 @@ def succeed(
     parts: Sequence[Contribution],
     read: Callable[[UpdateId], Vector],
     base: Callable[[int], Vector],
-) -> tuple[Vector, dict[str, Vector]]:
-    """The model that follows `model`, Float32[d], and what the next step remembers.
+) -> Successor:
+    """The model that follows `model`, Float32[d].
 
     Args:
         state: what the last step remembered.
-        parts: the updates, in the order in which they are summed.
+        parts: the updates, at least one, in the order in which they are summed.
         read: gives the delta of an update.
         base: gives a version of the model, as the device had it that trained on it.
     """
@@ -69,7 +72,9 @@ def succeed(
                 delta = reanchored(delta, base(part.base_version), model)
             yield delta, part.scale, part.weight
 
-    return step(rule, model, state, weighted_mean(deltas(), model.size))
+    update, left_out = united(rule, deltas(), len(parts), model.size)
+    outliers = (part.id for part, out in zip(parts, left_out, strict=True) if out)
+    return Successor(*step(rule, model, state, update), frozenset(outliers))
 
 
 def combine(
@@ -79,17 +84,18 @@ def combine(
     layout: Layout,
     codecs: dict[UpdateId, str],
     order: Combine,
-) -> VersionInfo:
+) -> Made:
     """Make version `base_version + 1` of the contributions and checkpoint it.
 
     Args:
         codecs: how each of the updates is encoded.
     """
-    model, state = succeed(
+    made = succeed(
         rule,
         *versions.load(order.base_version, layout),
         order.contributions,
         read=lambda id: read_delta(spool, layout, id, codecs[id]),
         base=lambda version: versions.load(version, layout)[0],
     )
-    return versions.save(order.base_version + 1, model, state, layout)
+    info = versions.save(order.base_version + 1, made.model, made.state, layout)
+    return Made(info, made.outliers)

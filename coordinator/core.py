@@ -9,14 +9,13 @@ module routes what is heard to them.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from math import inf
 from typing import assert_never
 
-from config.failures import ExitCode
 from config.settings import CoordinatorSettings
 from coordinator.ingestion import Ingestion
 from coordinator.judgement import Judgement
+from coordinator.presence import Rivals, Self
 from coordinator.progression import Progression
 from coordinator.roster import Roster
 from coordinator.storage import Storage
@@ -30,6 +29,7 @@ from coordinator.vocabulary import (
     Judge,
     Judged,
     OpenUpload,
+    QuarantineChanged,
     Recollection,
     Screen,
     Screened,
@@ -37,7 +37,6 @@ from coordinator.vocabulary import (
     UploadOpened,
     WriteChunk,
 )
-from federation.incarnation import is_of_earlier_start
 from federation.machine import (
     Level,
     Linked,
@@ -45,10 +44,10 @@ from federation.machine import (
     Moment,
     Publish,
     Received,
-    Stop,
     StorageFull,
     Tick,
     Unlinked,
+    ignored,
 )
 from federation.messages import (
     Chunk,
@@ -65,22 +64,9 @@ from federation.messages import (
 )
 from federation.topics import Address, Place, Topics
 
+__all__ = ["GRACE_S", "CoordinatorCore", "Self"]
+
 GRACE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """Who this coordinator is: its ledger, and this start of it."""
-
-    ledger: bytes
-    process: bytes
-    boot: int
-
-    def presence(self, state: State, incarnation: int) -> CoordinatorPresence:
-        """What a coordinator says of itself when it comes, and its will when it is gone."""
-        return CoordinatorPresence(
-            state=state, ledger=self.ledger, process=self.process, incarnation=incarnation
-        )
 
 
 class CoordinatorCore:
@@ -101,6 +87,7 @@ class CoordinatorCore:
         )
         self._me = me
         self._topics = topics
+        self._rivals = Rivals(me, topics, take_over=settings.take_over)
         self._settings = settings
         self._incarnation: int | None = None
         self._born = False
@@ -162,6 +149,8 @@ class CoordinatorCore:
                 return told + self.progression.combined(event, self.linked, at)
             case Evaluated():
                 return self.progression.evaluated(event)
+            case QuarantineChanged():
+                return self.progression.quarantine(event.entries)
         assert_never(event)
 
     def _storage_full(self, effect: object, at: Moment) -> list[CoordinatorEffect]:
@@ -236,27 +225,11 @@ class CoordinatorCore:
 
     def _ignored(self, why: str, topic: str, detail: str = "") -> list[CoordinatorEffect]:
         self.counts[why] += 1
-        level = Level.DEBUG if why == "unexpected message" else Level.WARNING
-        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
+        return [ignored(why, topic, detail)]
 
     def _own_presence(self, presence: CoordinatorPresence) -> list[CoordinatorEffect]:
-        """A newcomer leaves when another is there; who is there leaves when one took over."""
-        if presence.process == self._me.process or presence.state is State.OFFLINE:
-            return []
-        own_past = presence.ledger == self._me.ledger and is_of_earlier_start(
-            presence.incarnation, self._me.boot
-        )
-        if own_past or (self._settings.take_over and not self._born):
-            return []
-        where = self._topics.root.rstrip("/")
-        if self._born:
-            text = f"another coordinator has taken over the federation {where}"
-        else:
-            text = (
-                f"another coordinator is online in the federation {where}; stop it first, "
-                "or say --take-over if it is gone for good"
-            )
-        return [Stop(ExitCode.DUPLICATE, text)]
+        stop = self._rivals.heard(presence, born=self._born)
+        return [] if stop is None else [stop]
 
     def _device_presence(
         self, device: str, presence: DevicePresence, at: Moment

@@ -10,12 +10,16 @@ from __future__ import annotations
 from config.settings import CoordinatorSettings
 from coordinator.admission import objection
 from coordinator.judgement import Judgement
+from coordinator.patience import Patience
 from coordinator.progression import Progression
 from coordinator.storage import REASON, Storage
 from coordinator.uploads import Uploads
 from coordinator.vocabulary import Accepted, CoordinatorEffect, Judge, Screened, UpdateId
 from federation.machine import Moment
 from federation.messages import Offer, Reason
+
+COOLING = "cooling down: other devices have their turn"
+TOO_OFTEN = "refused too often"
 
 
 class Ingestion:
@@ -32,6 +36,8 @@ class Ingestion:
     ) -> None:
         self._ledger = ledger
         self._max_staleness = settings.aggregation.max_staleness
+        self._norm_limit = settings.aggregation.norm_limit
+        self._patience = Patience()
         self._uploads = uploads
         self._judgement = judgement
         self._progression = progression
@@ -44,12 +50,16 @@ class Ingestion:
             return self._judgement.repeat(id)
         if self._uploads.is_screening(device):
             return []  # the verdict is on its way; what else the device has, it offers again
-        if (refusal := self._objection(offer)) is not None:
+        if (wait_s := self._patience.wait_s(device, at)) > 0:
+            return [self._uploads.put_off(id, TOO_OFTEN, at, wait_s)]
+        if (refusal := self._objection(device, offer)) is not None:
             reason, detail = refusal
             dropped = self._uploads.drop(device)
             return [*dropped, Judge(id, offer, refusal=reason, detail=detail)]
         if self._storage.blocked:
             return [self._uploads.put_off(id, REASON, at)]
+        if (turn_s := self._progression.wait_s(device, at)) is not None:
+            return [self._uploads.put_off(id, COOLING, at, turn_s)]
         return self._uploads.offered(id, offer, at)
 
     def screened(self, event: Screened) -> list[CoordinatorEffect]:
@@ -58,9 +68,11 @@ class Ingestion:
         if offer is None:
             return []
         # Versions may have come about while the chunks were under way.
-        reason, detail = self._objection(offer) or (None, "")
+        reason, detail = self._objection(event.id.device, offer) or (None, "")
         if event.refusal is not None:
             reason, detail = event.refusal, event.detail
+        if reason is None:
+            reason, detail = self._too_long(event.norm) or (None, "")
         return [Judge(event.id, offer, event.norm, reason, detail)]
 
     def judged(self, verdict: Judge, at: Moment) -> list[CoordinatorEffect]:
@@ -68,11 +80,24 @@ class Ingestion:
         self._uploads.forget(verdict.id)
         told = self._storage.worked()
         if verdict.refusal is not None:
-            return told + self._judgement.refused(verdict)
+            self._patience.refused(verdict.id.device, at)
+            told += self._judgement.refused(verdict)
+            return told + self._progression.refused(verdict.id, verdict.refusal)
         offer = verdict.offer
-        self._progression.accept(Accepted(verdict.id, offer.base_version, offer.examples), at)
+        accepted = Accepted(verdict.id, offer.base_version, offer.examples, verdict.norm)
+        self._progression.accept(accepted, at)
         return told + self._judgement.accepted(verdict, self._progression.current.version)
 
-    def _objection(self, offer: Offer) -> tuple[Reason, str] | None:
+    def _objection(self, device: str, offer: Offer) -> tuple[Reason, str] | None:
+        if (why := self._progression.standing.why(device)) is not None:
+            return Reason.QUARANTINED, f"{device} is in quarantine: {why}"
         current, next_base = self._progression.current, self._progression.next_base
-        return objection(offer, self._ledger, current, next_base, self._max_staleness)
+        seals = self._progression.seals
+        return objection(offer, self._ledger, current, next_base, self._max_staleness, seals)
+
+    def _too_long(self, norm: float) -> tuple[Reason, str] | None:
+        usual = self._progression.median_norm
+        if usual is None or self._norm_limit is None or norm <= self._norm_limit * usual:
+            return None
+        detail = f"norm {norm:.3g} is over {self._norm_limit:g} times the median, {usual:.3g}"
+        return Reason.NORM, detail

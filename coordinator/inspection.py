@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import msgpack
 
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
+from coordinator.quarantine import read_entries
 from coordinator.record import existing_ledger, record_parser
+from coordinator.schema import bring_up_to_date
 from federation.snapshot import open_snapshot
 
 DESCRIPTION = """\
@@ -35,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
-    """The record as plain values: `versions`, `devices`, `refusals`, `waiting`, `uploads`.
+    """The record as plain values: `versions`, `devices`, `privacy`, `refusals`, `waiting`,
+    `uploads`.
 
     Args:
         newest: how many versions to tell of, from the newest.
@@ -46,11 +50,14 @@ def inspect(state_dir: Path, newest: int) -> dict[str, Any]:
     path = existing_ledger(state_dir)
     try:
         with open_snapshot(path) as ledger:
+            bring_up_to_date(ledger)  # it is a copy, and the coordinator may not have run since
             ledger.row_factory = sqlite3.Row
             return {
                 "versions": _versions(ledger, newest),
                 "devices": _rows(ledger, _DEVICES),
+                "privacy": _privacy(ledger),
                 "refusals": _rows(ledger, _REFUSALS),
+                "quarantine": _quarantine(state_dir),
                 "waiting": _rows(ledger, _WAITING),
                 "uploads": _uploads(ledger, state_dir / "spool"),
             }
@@ -65,9 +72,14 @@ def as_text(found: dict[str, Any]) -> str:
         _table(
             "devices",
             found["devices"],
-            ("device", "accepted", "applied", "refused", "examples", "bytes", "staleness"),
+            (
+                *("device", "accepted", "applied", "refused", "examples", "bytes", "staleness"),
+                *("clipped", "left_out"),
+            ),
         ),
+        _table(_PRIVACY_TITLE, found["privacy"], ("device", *_PRIVACY)),
         _table("refusals", found["refusals"], ("device", "reason", "times", "detail")),
+        _table("in quarantine", found["quarantine"], ("device", "by", "reason", "version")),
         _table("accepted, waiting for a version", found["waiting"], ("device", "base_version")),
         _table("uploads under way", found["uploads"], ("file", "arrived_bytes", "bytes")),
     ]
@@ -81,18 +93,36 @@ FROM versions v ORDER BY version DESC LIMIT ?
 """
 _DEVICES = """
 SELECT device, sum(refusal IS NULL) AS accepted, count(version) AS applied,
-       sum(refusal IS NOT NULL) AS refused,
+       (SELECT coalesce(sum(times), 0) FROM refusals WHERE device = u.device) AS refused,
        sum(CASE WHEN refusal IS NULL THEN examples ELSE 0 END) AS examples,
-       sum(bytes) AS bytes, round(avg(staleness), 2) AS staleness
-FROM updates LEFT JOIN contributions USING (entry) GROUP BY device ORDER BY device
+       sum(bytes) AS bytes, round(avg(staleness), 2) AS staleness,
+       count(CASE WHEN clip < 1 THEN 1 END) AS clipped, coalesce(sum(outlier), 0) AS left_out
+FROM updates u LEFT JOIN contributions USING (entry) GROUP BY device ORDER BY device
+"""
+# What a device tells of its account with each update (`learning.accountant`): its newest word, for
+# each outbox that it ever had. One that was wiped counts anew, and the row of before stays.
+_PRIVACY_TITLE = "privacy, as devices tell (unit: the whole chunk of a device; adjacency: zero-out)"
+_PRIVACY = (
+    "epsilon",
+    "epsilon_at_most",
+    "delta",
+    "clip",
+    "noise",
+    "participations",
+    "max_participations",
+    "unprotected",
+)
+_NEWEST = """
+SELECT device, outbox, metrics FROM updates
+WHERE entry IN (SELECT max(entry) FROM updates GROUP BY device, outbox) ORDER BY device, entry
 """
 _REFUSALS = """
-SELECT device, refusal AS reason, count(*) AS times, max(detail) AS detail
-FROM updates WHERE refusal IS NOT NULL GROUP BY device, refusal ORDER BY times DESC
+SELECT device, reason, times, detail FROM refusals ORDER BY times DESC
 """
 _WAITING = """
 SELECT device, sequence, base_version FROM updates
-WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) ORDER BY entry
+WHERE refusal IS NULL AND NOT aside AND entry NOT IN (SELECT entry FROM contributions)
+ORDER BY entry
 """
 
 
@@ -103,6 +133,21 @@ def _versions(ledger: sqlite3.Connection, newest: int) -> list[dict[str, Any]]:
         made = datetime.fromtimestamp(row["made_at"]).isoformat(sep=" ", timespec="seconds")
         rows.append({**dict(row), "metrics": metrics, "made": made})
     return rows
+
+
+def _privacy(ledger: sqlite3.Connection) -> list[dict[str, Any]]:
+    rows = []
+    for device, outbox, metrics in ledger.execute(_NEWEST):
+        told = msgpack.unpackb(metrics)
+        if "privacy_epsilon" in told:
+            figures = {name: _whole(told.get(f"privacy_{name}")) for name in _PRIVACY}
+            rows.append({"device": device, "outbox": outbox.hex(), **figures})
+    return rows
+
+
+def _whole(value: float | None) -> float | int | None:
+    """A figure, and a count as a count: metrics travel as floats."""
+    return int(value) if value is not None and value.is_integer() else value
 
 
 def _uploads(ledger: sqlite3.Connection, spool: Path) -> list[dict[str, Any]]:
@@ -126,6 +171,11 @@ def _uploads(ledger: sqlite3.Connection, spool: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _quarantine(state_dir: Path) -> list[dict[str, Any]]:
+    entries = read_entries(state_dir).items()
+    return [{"device": device, **asdict(entry)} for device, entry in entries if entry.quarantined]
+
+
 def _rows(ledger: sqlite3.Connection, query: str) -> list[dict[str, Any]]:
     return [dict(row) for row in ledger.execute(query)]
 
@@ -147,6 +197,8 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, dict):
         return " ".join(f"{name}={number:.4g}" for name, number in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

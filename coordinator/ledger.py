@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from os import urandom
 from pathlib import Path
 
 import msgpack
 
 from config.settings import Aggregation
-from coordinator.vocabulary import Accepted, Contribution, Judge, UpdateId
+from coordinator.schema import MIGRATIONS, SCHEMA, SCHEMA_VERSION
+from coordinator.vocabulary import Accepted, Contribution, Judge, Mark, UpdateId
 from federation.database import open_database, transaction
 from federation.layout import Layout
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE identity (ledger BLOB NOT NULL, boots INTEGER NOT NULL);
-CREATE TABLE model (task TEXT NOT NULL, name TEXT NOT NULL, layout BLOB NOT NULL);
-CREATE TABLE updates (
-    entry INTEGER PRIMARY KEY,
-    device TEXT NOT NULL, outbox BLOB NOT NULL, sequence INTEGER NOT NULL,
-    base_version INTEGER NOT NULL, examples INTEGER NOT NULL, steps INTEGER NOT NULL,
-    train_s REAL NOT NULL, codec TEXT NOT NULL, bytes INTEGER NOT NULL,
-    refusal TEXT, detail TEXT, norm REAL, metrics BLOB NOT NULL, judged_at REAL NOT NULL,
-    UNIQUE (device, outbox, sequence)
-);
-CREATE TABLE versions (
-    version INTEGER PRIMARY KEY, made_at REAL NOT NULL, rule TEXT, note TEXT, metrics BLOB
-);
-CREATE TABLE contributions (
-    entry INTEGER PRIMARY KEY REFERENCES updates,
-    version INTEGER NOT NULL REFERENCES versions, position INTEGER NOT NULL,
-    staleness INTEGER NOT NULL, scale REAL NOT NULL, weight REAL NOT NULL,
-    UNIQUE (version, position)
-);
-"""
+# Of refused offers the last ones are kept, and how many there were.
+REFUSED_KEPT = 1000
 
 
 class Ledger:
@@ -54,7 +35,7 @@ class Ledger:
             Failure: the file is no ledger of this version, or cannot be used.
         """
         identity = f"INSERT INTO identity VALUES (x'{urandom(8).hex()}', 0);"
-        self._db = open_database(path, "ledger", _SCHEMA + identity, _SCHEMA_VERSION)
+        self._db = open_database(path, "ledger", SCHEMA + identity, SCHEMA_VERSION, MIGRATIONS)
         try:
             with transaction(self._db):
                 self._db.execute("UPDATE identity SET boots = boots + 1")
@@ -82,7 +63,7 @@ class Ledger:
                 name,
             )
             self._db.execute(
-                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     *name,
                     offer.base_version,
@@ -98,20 +79,30 @@ class Ledger:
                     time.time(),
                 ),
             )
+            if not accepted:
+                self._count_refusal(id.device, str(verdict.refusal), verdict.detail)
 
     def is_accepted(self, id: UpdateId) -> bool:
-        """Whether an update was accepted."""
+        """Whether an update was accepted, and not set aside since."""
         query = (
             "SELECT 1 FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
-            "AND refusal IS NULL"
+            "AND refusal IS NULL AND NOT aside"
         )
         row = self._db.execute(query, (id.device, id.outbox, id.sequence)).fetchone()
         return row is not None
 
     def add_version(
-        self, version: int, contributions: Iterable[Contribution], rule: Aggregation
+        self,
+        version: int,
+        contributions: Iterable[Contribution],
+        rule: Aggregation,
+        outliers: Collection[UpdateId] = (),
     ) -> None:
-        """A version was checkpointed, made of these updates in this order, by this rule."""
+        """A version was checkpointed, made of these updates in this order, by this rule.
+
+        Args:
+            outliers: those of the updates that the rule told from the others.
+        """
         with transaction(self._db):
             self._db.execute(
                 "INSERT INTO versions VALUES (?, ?, ?, NULL, NULL)",
@@ -119,7 +110,7 @@ class Ledger:
             )
             for position, part in enumerate(contributions):
                 self._db.execute(
-                    "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ? FROM updates "
+                    "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ?, ?, ? FROM updates "
                     "WHERE device = ? AND outbox = ? AND sequence = ? AND refusal IS NULL",
                     (
                         version,
@@ -127,6 +118,8 @@ class Ledger:
                         part.staleness,
                         part.scale,
                         part.weight,
+                        part.clip,
+                        part.id in outliers,
                         part.id.device,
                         part.id.outbox,
                         part.id.sequence,
@@ -163,7 +156,7 @@ class Ledger:
         if rule is None:
             return None
         rows = self._db.execute(
-            "SELECT device, outbox, sequence, base_version, staleness, scale, weight "
+            "SELECT device, outbox, sequence, base_version, staleness, scale, weight, clip "
             "FROM contributions JOIN updates USING (entry) WHERE version = ? ORDER BY position",
             (version,),
         )
@@ -207,6 +200,11 @@ class Ledger:
         newest: int | None = row[0]
         return newest
 
+    def founded(self) -> int:
+        """When version 0 was made, in whole seconds since 1970."""
+        (made_at,) = self._db.execute("SELECT made_at FROM versions WHERE version = 0").fetchone()
+        return int(made_at)
+
     def settled(self) -> dict[tuple[str, bytes], int]:
         """For each outbox of each device the greatest sequence number that was accepted."""
         rows = self._db.execute(
@@ -216,13 +214,67 @@ class Ledger:
         return {(device, outbox): sequence for device, outbox, sequence in rows}
 
     def buffer(self) -> tuple[Accepted, ...]:
-        """Accepted updates that no version contains, in the order of acceptance."""
+        """Accepted updates that wait for their version, in the order of acceptance."""
         rows = self._db.execute(
-            "SELECT device, outbox, sequence, base_version, examples FROM updates "
-            "WHERE refusal IS NULL AND entry NOT IN (SELECT entry FROM contributions) "
-            "ORDER BY entry"
+            "SELECT device, outbox, sequence, base_version, examples, norm FROM updates "
+            "WHERE refusal IS NULL AND NOT aside "
+            "AND entry NOT IN (SELECT entry FROM contributions) ORDER BY entry"
         )
-        return tuple(Accepted(UpdateId(d, o, s), base, n) for d, o, s, base, n in rows)
+        return tuple(Accepted(UpdateId(d, o, s), *rest) for d, o, s, *rest in rows)
+
+    def set_aside(self, ids: Iterable[UpdateId]) -> None:
+        """These accepted updates will be in no version: their devices are in quarantine."""
+        with transaction(self._db):
+            for id in ids:
+                self._db.execute(
+                    "UPDATE updates SET aside = 1 WHERE device = ? AND outbox = ? "
+                    "AND sequence = ? AND refusal IS NULL "
+                    "AND entry NOT IN (SELECT entry FROM contributions)",
+                    (id.device, id.outbox, id.sequence),
+                )
+
+    def marks(self, versions: int) -> Iterator[Mark]:
+        """What the last versions tell of each device in them, oldest first."""
+        rows = self._db.execute(
+            "SELECT device, version, clip, outlier FROM contributions JOIN updates USING (entry) "
+            "WHERE version > (SELECT max(version) FROM versions) - ? ORDER BY version, position",
+            (versions,),
+        )
+        return (Mark(device, version, clip, bool(out)) for device, version, clip, out in rows)
+
+    def norms(self, newest: int) -> tuple[tuple[str, float], ...]:
+        """The last devices that an update was accepted of, each with the norm of its last one
+        that was not zero, oldest first.
+
+        Args:
+            newest: of how many devices.
+        """
+        rows = self._db.execute(
+            "SELECT device, norm, max(entry) AS last FROM updates "
+            "WHERE refusal IS NULL AND norm > 0 GROUP BY device ORDER BY last DESC LIMIT ?",
+            (newest,),
+        ).fetchall()
+        return tuple((device, norm) for device, norm, _ in reversed(rows))
+
+    def contributed(self) -> dict[str, int]:
+        """The last version that each device is in."""
+        rows = self._db.execute(
+            "SELECT device, max(version) FROM contributions JOIN updates USING (entry) "
+            "GROUP BY device"
+        )
+        return dict(rows.fetchall())
+
+    def _count_refusal(self, device: str, reason: str, detail: str) -> None:
+        self._db.execute(
+            "INSERT INTO refusals VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE "
+            "SET times = times + 1, detail = excluded.detail",
+            (device, reason, detail),
+        )
+        self._db.execute(
+            "DELETE FROM updates WHERE entry IN (SELECT entry FROM updates "
+            "WHERE refusal IS NOT NULL AND device = ? ORDER BY entry DESC LIMIT -1 OFFSET ?)",
+            (device, REFUSED_KEPT),
+        )
 
     def _insert_root(self, version: int, note: str) -> None:
         self._db.execute(

@@ -5,12 +5,15 @@ OPEN --trigger: Combine--> COMBINING --Combined: announce, evaluate--> OPEN
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import inf
 from typing import Any
 
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
+from coordinator.cooldown import Cooldown
+from coordinator.norms import Norms
+from coordinator.standing import Standing
 from coordinator.trigger import candidates, chosen, contribution, deadline_s
 from coordinator.vocabulary import (
     Accepted,
@@ -19,15 +22,19 @@ from coordinator.vocabulary import (
     Combine,
     Combined,
     CoordinatorEffect,
+    Entry,
     Evaluate,
     Evaluated,
     Recollection,
     Report,
+    SetAside,
+    UpdateId,
     VersionInfo,
 )
 from federation.invitation import is_invited
 from federation.machine import Level, Log, Moment, Stop
-from federation.messages import Header, encode
+from federation.messages import Header, Reason, encode
+from federation.sealing import key_id
 
 
 class Progression:
@@ -37,16 +44,22 @@ class Progression:
         self.current: VersionInfo = memory.current
         self.buffer: list[Accepted] = list(memory.buffer)
         self.announced = False
-        self._ledger = memory.ledger
+        self.seals = memory.seals
+        self._memory = memory
         self._settings = settings
         self._rule = settings.aggregation
         self._combining = False
+        self._in_making: frozenset[UpdateId] = frozenset()
         self._evaluating: set[int] = set()
         self._boot = boot
         self.test_is_due = not memory.tested and settings.test_set is not None
         self._draw = 0
         self._round_s = inf
         self._first_s = inf
+        self._norms = Norms(memory.norms)
+        self._cooldown = Cooldown(self._rule, memory.contributed)
+        self.standing = Standing(settings.standing, memory.marks, memory.entries)
+        self._lets_in_s = inf  # when updates that wait for their device's turn are let in
 
     @property
     def next_base(self) -> int:
@@ -61,16 +74,20 @@ class Progression:
 
     @property
     def due_s(self) -> float:
-        """When the deadline of the round or the buffer passes."""
+        """When the deadline of the round or the buffer passes, or the cooldown gives way."""
         if self._combining or not self.announced or self.finished:
             return inf
+        return min(self._deadline_s, self._lets_in_s)
+
+    @property
+    def _deadline_s(self) -> float:
         return deadline_s(self._rule, self._round_s, self._first_s)
 
     def header(self) -> Header:
         """The header of the current version."""
         current = self.current
         return Header(
-            ledger=self._ledger,
+            ledger=self._memory.ledger,
             version=current.version,
             slot=current.version % self._settings.transfer.slots,
             codec=current.codec,
@@ -82,16 +99,23 @@ class Progression:
             invited=self._rule.fraction,
             boot=self._boot,
             draw=self._draw,
+            founded=self._memory.founded,
+            seal=current.seal,
+            signer=self._memory.signer,
         )
 
     def announce(self, at: Moment) -> list[CoordinatorEffect]:
         """Publish the current version; the first time begins the first round."""
+        told: list[CoordinatorEffect] = []
         if not self.announced:
             self.announced = True
             self._begin_round(at)
+            self._cooldown.begin(at)
+            told = self.set_aside()
         header = self.header()
         facts = {"version": header.version, "bytes": header.payload.size}
         return [
+            *told,
             Announce(self.current, header.slot, encode(header)),
             Log(Level.INFO, "version published", facts),
         ]
@@ -99,7 +123,27 @@ class Progression:
     def accept(self, accepted: Accepted, at: Moment) -> None:
         """An update is in the ledger and waits for its version."""
         self.buffer.append(accepted)
+        self._norms.add(accepted.id.device, accepted.norm)
         self._first_s = min(self._first_s, at.now_s)
+
+    @property
+    def median_norm(self) -> float | None:
+        """How long updates are lately; None if too few are known."""
+        return self._norms.median(without=self.standing.quarantined)
+
+    def set_aside(self) -> list[CoordinatorEffect]:
+        """What those in quarantine have in the buffer enters no version any more."""
+        ids = [accepted.id for accepted in self.buffer if accepted.id not in self._in_making]
+        dropped = tuple(id for id in ids if id.device in self.standing.quarantined)
+        if not dropped:
+            return []
+        self.buffer = [accepted for accepted in self.buffer if accepted.id not in dropped]
+        return [SetAside(dropped)]
+
+    def wait_s(self, device: str, at: Moment) -> float | None:
+        """How long a device is to keep its update, as others have their turn; None if not."""
+        waits = any(accepted.id.device == device for accepted in self.buffer)
+        return self._cooldown.wait_s(device, waits, self.next_base + 1, at)
 
     def go_on(self, there: Collection[str], linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """Make the next version if it is time.
@@ -110,26 +154,46 @@ class Progression:
         if self.test_is_due and self.announced:
             self.test_is_due = False
             return self._evaluate()
+        self._cooldown.count(len(there) - sum(d in there for d in self.standing.quarantined))
         if self._combining or not self.announced or self.finished:
             return []
-        ready = candidates(self.buffer)
-        overdue = at.now_s >= self.due_s
-        taken = chosen(self._rule, ready, self._cohort(there, ready), overdue)
+        version = self.current.version
+        barred = self._barred(there, at)
+        ready = candidates(self.buffer, barred)
+        overdue = at.now_s >= self._deadline_s
+        taken = chosen(self._rule, ready, self._cohort(there, ready, barred), overdue)
         if taken:
-            version = self.current.version
             self._combining = True
-            return [Combine(version, tuple(contribution(self._rule, a, version) for a in taken))]
+            self._in_making = frozenset(accepted.id for accepted in taken)
+            longest = self.median_norm
+            parts = tuple(contribution(self._rule, a, version, longest) for a in taken)
+            return [Combine(version, parts)]
         return self._draw_again(linked, at) if overdue else []
+
+    def refused(self, id: UpdateId, reason: Reason) -> list[CoordinatorEffect]:
+        """An offer was refused; that may have been once too often."""
+        effects = self.standing.refused(id, reason, self.current.version)
+        return effects + (self.set_aside() if effects else [])
+
+    def quarantine(self, entries: Mapping[str, Entry]) -> list[CoordinatorEffect]:
+        """Somebody changed by hand who is in quarantine."""
+        return self.standing.take(entries) + self.set_aside()
 
     def combine_failed(self) -> None:
         """The next version could not be kept: it is made again, of whatever is there then."""
         self._combining = False
+        self._in_making = frozenset()
 
     def combined(self, event: Combined, linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """The next version is there: it is the current one now."""
         self._combining = False
+        self._in_making = frozenset()
         self.current = event.info
+        if event.info.seal:
+            self.seals |= {key_id(event.info.seal)}
         used = {c.id for c in event.contributions}
+        version = event.info.version
+        self._cooldown.made(version, [id.device for id in used], at)
         self.buffer = [accepted for accepted in self.buffer if accepted.id not in used]
         self._draw = 0
         self._begin_round(at)
@@ -138,10 +202,14 @@ class Progression:
             "updates": len(event.contributions),
             "devices": [c.id.device for c in event.contributions],
             "staleness": [c.staleness for c in event.contributions],
+            "clipped": sum(c.clip < 1 for c in event.contributions),
+            "left_out": len(event.outliers),
         }
         effects: list[CoordinatorEffect] = [
             Log(Level.INFO, "version made", facts),
             Report("version", facts),
+            *self.standing.contributed(version, event.contributions, event.outliers),
+            *self.set_aside(),
         ]
         if linked:
             effects += self.announce(at)
@@ -183,11 +251,22 @@ class Progression:
         self._round_s = at.now_s
         self._first_s = at.now_s if self.buffer else inf
 
-    def _cohort(self, there: Collection[str], ready: tuple[Accepted, ...]) -> int:
+    def _barred(self, there: Collection[str], at: Moment) -> frozenset[str]:
+        """The devices that cool down, of those whose update is there or that are waited for."""
+        waiting = {accepted.id.device for accepted in self.buffer}
+        if self._rule.trigger == "rounds":
+            waiting.update(there)
+        barred = self._cooldown.barred(waiting, self.current.version + 1, at)
+        self._lets_in_s = self._cooldown.gives_way_s if barred else inf
+        return barred | self.standing.quarantined
+
+    def _cohort(
+        self, there: Collection[str], ready: tuple[Accepted, ...], barred: frozenset[str]
+    ) -> int:
         """How many invited devices are there now, or have delivered already."""
         version, fraction = self.current.version, self._rule.fraction
         invited = {d for d in there if is_invited(d, version, self._draw, fraction)}
-        return len(invited | {accepted.id.device for accepted in ready})
+        return len((invited - barred) | {accepted.id.device for accepted in ready})
 
     def _draw_again(self, linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """A deadline passed with too few updates: wait once more; a round invites anew."""

@@ -79,7 +79,7 @@ class History:
             kept = [part for part in parts if part.id.device not in without]
             if kept:
                 codecs = self._ledger.codecs(part.id for part in kept)
-                model, state = succeed(
+                made = succeed(
                     rule,
                     model,
                     state,
@@ -89,6 +89,7 @@ class History:
                     ),
                     base=lambda base: self._versions.load(base, self._layout)[0],
                 )
+                model, state = made.model, made.state
             was = self._as_it_was(version)
             yield Replayed(
                 version=version,

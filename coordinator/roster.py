@@ -17,6 +17,7 @@ class Roster:
     def __init__(self) -> None:
         self.online: dict[str, int] = {}
         self.paused: dict[str, str] = {}  # why a device does not train for now, where it says so
+        self.private: dict[str, str] = {}  # what a device's noise promises, where it adds any
         # For each device its outbox, where it is known, and the least incarnation to believe.
         self._latest: dict[str, tuple[bytes | None, int]] = {}
         self._unconfirmed: set[str] = set()
@@ -54,6 +55,9 @@ class Roster:
             return False
         if presence.state is State.ONLINE:
             self._latest[device] = presence.outbox, presence.incarnation
+            self.private.pop(device, None)
+            if presence.privacy:
+                self.private[device] = presence.privacy
             return self._is_here(device, presence.incarnation)
         if not same_outbox:
             return False
@@ -79,6 +83,7 @@ class Roster:
         """The device is not there any more."""
         self.online.pop(device, None)
         self.paused.pop(device, None)
+        self.private.pop(device, None)
         self._unconfirmed.discard(device)
 
     def relinked(self, at: Moment) -> None:

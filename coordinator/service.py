@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from os import urandom
-from typing import Any
 
 from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import CoordinatorSettings
+from coordinator.aside import Aside
 from coordinator.broadcast import Broadcast
-from coordinator.combiner import combine, screen
-from coordinator.core import CoordinatorCore, Self
+from coordinator.combiner import Made, combine
+from coordinator.core import CoordinatorCore
 from coordinator.evaluation import Evaluator
 from coordinator.genesis import ensure_first_version
+from coordinator.keyring import SEALING, Keyring, NoKeyring
 from coordinator.ledger import Ledger
+from coordinator.presence import Self
+from coordinator.quarantine import Attentive, enter
+from coordinator.recollection import remember
 from coordinator.record import LEDGER
 from coordinator.reporting import Reporter, Sink
+from coordinator.screening import screen
 from coordinator.spool import Spool
 from coordinator.status import status_of
 from coordinator.versions import Versions
@@ -40,24 +45,25 @@ from coordinator.vocabulary import (
     Judge,
     Judged,
     OpenUpload,
-    Recollection,
+    Quarantine,
     Report,
     Screen,
     ServeChunk,
+    SetAside,
     Sweep,
     UploadOpened,
-    VersionInfo,
     WriteChunk,
 )
 from coordinator.wandb_sink import WandbSink
 from federation.files import is_storage_full
 from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
+from federation.membership import Membership, find_membership
 from federation.messages import Header, MessageError, State, encode
-from federation.paho_session import PahoSession
 from federation.role import run_role
 from federation.session import Identity
 from federation.shell import Shell, end_with
+from federation.signed_session import open_session
 from federation.state_directory import (
     StateDirectory,
     in_state_directory,
@@ -85,8 +91,16 @@ def run(settings: CoordinatorSettings, reload: Callable[[], Stop | None] = lambd
     logs.configure("coordinator", settings.log_level, settings.log_format)
     if settings.test_set is not None and not settings.test_set.is_file():
         raise Failure(ExitCode.NO_INPUT, f"test_set {settings.test_set} is not a file")
+    membership = find_membership(
+        settings.membership,
+        settings.state_dir,
+        insecure=settings.insecure,
+        how="flockwise broker init",
+    )
+    if membership is not None:
+        settings = membership.completed(settings)
     with in_state_directory(settings.state_dir) as (directory, closing):
-        stop = _Service(settings, directory, closing, reload).run()
+        stop = _Service(settings, directory, closing, reload, membership).run()
     return end_with(stop)
 
 
@@ -97,13 +111,24 @@ class _Service:
         directory: StateDirectory,
         closing: ExitStack,
         reload: Callable[[], Stop | None] = lambda: None,
+        membership: Membership | None = None,
     ) -> None:
         self._settings = settings
         board = StatusBoard(directory.path)
-        watch = Watch(board, lambda: status_of(self._core, self._session), self._is_alive, reload)
+        watch = Watch(
+            board,
+            lambda: status_of(self._core, self._session),
+            lambda: self._session.alive,
+            reload,
+        )
         self._shell = Shell("coordinator", watch)
         self._ledger = when_there_is_room(directory.path, lambda: Ledger(directory.path / LEDGER))
         closing.callback(self._ledger.close)
+        self._topics = Topics(settings.federation.prefix, settings.federation.name)
+        self._keyring: Keyring | NoKeyring = NoKeyring()
+        if membership is not None:
+            folder, name = directory.folder(SEALING), self._topics.root.rstrip("/")
+            self._keyring = when_there_is_room(directory.path, lambda: Keyring(folder, name))
         self._spool = Spool(directory.folder("spool"))
         self._versions = Versions(directory.folder("versions"), settings.transfer.chunk_bytes)
         self._layout = when_there_is_room(
@@ -114,17 +139,22 @@ class _Service:
         )
         self._reporter = Reporter(directory.path / "reports.jsonl", self._sinks(directory))
         closing.callback(self._reporter.close)
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
-        closing.callback(self._aside.shutdown, cancel_futures=True)
+        self._aside = Aside(self._shell)
+        closing.callback(self._aside.close)
         self._evaluator = Evaluator(settings, self._versions, self._layout, self._tested)
         closing.callback(self._evaluator.close)
-        self._topics = Topics(settings.federation.prefix, settings.federation.name)
         self._me = Self(self._ledger.identity, urandom(8), self._ledger.boots)
-        self._session = PahoSession(
-            settings.link, self._identity(), self._shell.put, self._shell.waiting_bytes
+        self._session = open_session(
+            settings.link, self._identity(), self._shell.put, self._shell.waiting_bytes, membership
         )
         self._broadcast = Broadcast(self._session, self._versions, self._topics)
-        memory = when_there_is_room(directory.path, self._remember)
+        signer = 0 if membership is None else membership.epoch
+        memory = when_there_is_room(
+            directory.path,
+            lambda: remember(
+                directory.path, self._ledger, self._versions, self._layout, self._keyring, signer
+            ),
+        )
         self._core = CoordinatorCore(self._me, self._topics, settings, memory)
 
     def run(self) -> Stop:
@@ -138,17 +168,17 @@ class _Service:
             self._shell.tell(Log(Level.INFO, text))
             return Stop(ExitCode.OK, text)
         stop = self._shell.run(
-            self._core, self._session, self._settings.link, self._carry_out, self._broadcast.go_on
+            Attentive(self._core, self._settings.state_dir),
+            self._session,
+            self._settings.link,
+            self._carry_out,
+            self._broadcast.go_on,
         )
         if stop.exit_code == ExitCode.OK:
             self._broadcast.finish()
         # Nobody is told that the coordinator is gone when another one has taken its place.
-        known = None if stop.exit_code == ExitCode.DUPLICATE else self._farewell()
-        self._session.stop(known)
+        self._session.stop(None if stop.exit_code == ExitCode.DUPLICATE else self._farewell())
         return stop
-
-    def _is_alive(self) -> bool:
-        return self._session.alive
 
     def _sinks(self, directory: StateDirectory) -> tuple[Sink, ...]:
         if self._settings.reporting.wandb == "off":
@@ -173,17 +203,6 @@ class _Service:
         gone = self._me.presence(State.OFFLINE, last_of_start(self._me.boot))
         return Publish(self._topics.coordinator, encode(gone), retain=True)
 
-    def _remember(self) -> Recollection:
-        newest = self._ledger.newest_version()
-        assert newest is not None, "the first version is made before anything is remembered"
-        return Recollection(
-            ledger=self._ledger.identity,
-            current=self._versions.info(newest, self._layout),
-            settled=self._ledger.settled(),
-            buffer=self._ledger.buffer(),
-            tested=newest == 0 or self._ledger.is_tested(newest),
-        )
-
     def _carry_out(self, effect: CoordinatorEffect) -> None:
         match effect:
             case OpenUpload():
@@ -194,9 +213,10 @@ class _Service:
             case DropUpload():
                 self._spool.drop(effect.id)
             case Screen():
-                self._do_aside(
+                unseal = self._keyring.unseal
+                self._aside.do(
                     effect,
-                    lambda: screen(self._spool, self._layout, effect.id, effect.offer),
+                    lambda: screen(self._spool, self._layout, effect.id, effect.offer, unseal),
                     lambda screened: screened,
                 )
             case Judge():
@@ -208,6 +228,10 @@ class _Service:
                 self._sweep(effect)
             case Combine():
                 self._combine(effect)
+            case Quarantine():
+                enter(self._settings.state_dir, effect.device, effect.entry)
+            case SetAside():
+                self._ledger.set_aside(effect.ids)
             case Clean():
                 self._clean(effect.oldest)
             case Announce():
@@ -221,29 +245,19 @@ class _Service:
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 
-    def _do_aside(
-        self, effect: object, work: Callable[[], Any], finish: Callable[[Any], object]
-    ) -> None:
-        """Run `work` in the thread aside and then `finish` with its result in the loop."""
-
-        def done(future: Future[Any]) -> None:
-            if not future.cancelled():
-                self._shell.call(lambda: finish(future.result()), effect)
-
-        self._aside.submit(work).add_done_callback(done)
-
     def _combine(self, order: Combine) -> None:
         codecs = self._ledger.codecs(part.id for part in order.contributions)
         rule = self._settings.aggregation
 
-        def work() -> VersionInfo:
+        def work() -> Made:
             return combine(rule, self._versions, self._spool, self._layout, codecs, order)
 
-        def finish(info: VersionInfo) -> Combined:
-            self._ledger.add_version(info.version, order.contributions, rule)
-            return Combined(info, order.contributions)
+        def finish(made: Made) -> Combined:
+            self._ledger.add_version(made.info.version, order.contributions, rule, made.outliers)
+            info = replace(made.info, seal=self._keyring.refresh())
+            return Combined(info, order.contributions, made.outliers)
 
-        self._do_aside(order, work, finish)
+        self._aside.do(order, work, finish)
 
     def _tested(self, event: Evaluated) -> None:
         """A test ended, in the thread of the worker's handle."""

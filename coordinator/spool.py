@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from coordinator.vocabulary import UpdateId
-from federation.files import sync_directory
+from federation.files import replace_file, sync_directory
 from federation.messages import Manifest
 from federation.topics import ID_PATTERN
 from federation.transfer import held_chunks
@@ -58,6 +58,10 @@ class Spool:
         finally:
             os.close(descriptor)
         sync_directory(self._folder)
+
+    def replace(self, id: UpdateId, payload: bytes) -> None:
+        """Put what was sealed in the place of the sealed upload, durably."""
+        replace_file(self.path(id), payload)
 
     def drop(self, id: UpdateId) -> None:
         """Forget an upload."""

@@ -35,12 +35,19 @@ def status_of(core: CoordinatorCore, session: Session) -> dict[str, Any]:
         "announced": progression.announced,
         "devices_online": sorted(core.roster.online),
         "devices_paused": dict(core.roster.paused),
+        "devices_private": dict(core.roster.private),
+        "devices_quarantined": {
+            device: progression.standing.why(device)
+            for device in sorted(progression.standing.quarantined)
+        },
+        "devices_strange": progression.standing.strangest(10),
         "updates_waiting": len(progression.buffer),
         "uploads_under_way": len(core.uploads),
         "storage": "full" if core.storage.blocked else "has room",
         "sent_bytes": sent,
         "received_bytes": received,
         "ignored_messages": dict(core.counts),
+        "messages_not_believed": dict(session.disbelieved),
     }
 
 
@@ -51,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     shown = read_status(options.state_dir) or {"running": False}
     told = {
         **shown,
+        # From the file: the one who runs may not have looked since it was changed by hand.
+        "devices_quarantined": {row["device"]: row["reason"] for row in record["quarantine"]},
         "newest_version": record["versions"][0] if record["versions"] else None,
         "devices": len(record["devices"]),
         "accepted": sum(row["accepted"] for row in record["devices"]),

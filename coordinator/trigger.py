@@ -8,19 +8,24 @@ arXiv:1903.03934).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import ceil, inf
 
 from config.settings import Aggregation
+from coordinator.norms import clip
 from coordinator.vocabulary import Accepted, Contribution
 
 
-def candidates(buffer: Iterable[Accepted]) -> tuple[Accepted, ...]:
-    """The updates that the next version may be made of: the first of each device, in order."""
+def candidates(buffer: Iterable[Accepted], barred: Collection[str] = ()) -> tuple[Accepted, ...]:
+    """The updates that the next version may be made of: the first of each device, in order.
+
+    Args:
+        barred: devices of which nothing may be in this version.
+    """
     first: dict[str, Accepted] = {}
     for accepted in buffer:
         first.setdefault(accepted.id.device, accepted)
-    return tuple(first.values())
+    return tuple(accepted for device, accepted in first.items() if device not in barred)
 
 
 def chosen(
@@ -71,13 +76,29 @@ def staleness_scale(rule: Aggregation, staleness: int) -> float:
             return 1.0 / (1.0 + rule.hinge_slope * beyond)
 
 
-def contribution(rule: Aggregation, accepted: Accepted, version: int) -> Contribution:
-    """How an accepted update enters the version that is made of `version`."""
+def contribution(
+    rule: Aggregation, accepted: Accepted, version: int, median_norm: float | None = None
+) -> Contribution:
+    """How an accepted update enters the version that is made of `version`.
+
+    With `clipped_mean` an update whose norm is over the bound, clip_factor times the median, is
+    shortened to it. FedAsync (`reanchor`) steps towards base + delta; what is shortened there is
+    this whole step, by the factor that brings delta alone within the bound. So what a device says
+    never counts for more than the bound, and the way from the current version back to its base
+    gets no longer.
+
+    Args:
+        median_norm: how long updates are lately; None if that is not known yet.
+    """
     staleness = version - accepted.base_version
+    clipped = 1.0
+    if rule.combine == "clipped_mean" and median_norm is not None:
+        clipped = clip(accepted.norm, rule.clip_factor * median_norm)
     return Contribution(
         id=accepted.id,
         base_version=accepted.base_version,
         staleness=staleness,
-        scale=staleness_scale(rule, staleness),
+        scale=staleness_scale(rule, staleness) * clipped,
         weight=float(accepted.examples) if rule.by_examples else 1.0,
+        clip=clipped,
     )

@@ -118,9 +118,12 @@ class Uploads:
         write = WriteChunk(upload.id, offset, chunk.data)
         return [write, *self._go_on(upload, intake, at)]
 
-    def put_off(self, id: UpdateId, reason: str, at: Moment) -> Publish:
-        """Ask a device to offer its update later."""
-        wait_s = PACE_S * (1 + at.chance)
+    def put_off(
+        self, id: UpdateId, reason: str, at: Moment, wait_s: float | None = None
+    ) -> Publish:
+        """Ask a device to offer its update later; for want of room, so that not all come at once"""
+        if wait_s is None:
+            wait_s = PACE_S * (1 + at.chance)
         pace = Pace(outbox=id.outbox, sequence=id.sequence, wait_s=wait_s, reason=reason)
         return self._tell(id.device, encode(pace))
 

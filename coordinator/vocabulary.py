@@ -1,8 +1,12 @@
-"""What a coordinator's core knows, hears and asks for beyond what all cores share."""
+"""What a coordinator's core knows, hears and asks for beyond what all cores share.
+
+The module is long because all of its facts, events and effects stand in it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from federation.layout import Layout
@@ -30,32 +34,71 @@ class UpdateId:
 
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
-    """A version of the model that is checkpointed; its payload is what devices fetch."""
+    """A version of the model that is checkpointed; its payload is what devices fetch.
+
+    `seal` is the key to which updates on it are sealed; empty where nothing is.
+    """
 
     version: int
     codec: str
     payload: Manifest
     layout: Layout
+    seal: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An update in the ledger that no version contains yet."""
+    """An update in the ledger that no version contains yet; `norm` is that of its delta."""
 
     id: UpdateId
     base_version: int
     examples: int
+    norm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """How one update enters a version: `scale` for its staleness, `weight` among the others."""
+    """How one update enters a version.
+
+    Attributes:
+        scale: what it is multiplied with, for its staleness and its length.
+        weight: how much it counts among the others.
+        clip: the part of `scale` that shortens it to the bound; 1 if it was not too long.
+    """
 
     id: UpdateId
     base_version: int
     staleness: int
     scale: float
     weight: float
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a version tells of a device: how its update was shortened, whether it was left out."""
+
+    device: str
+    version: int
+    clip: float
+    outlier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The last word on a device: in quarantine or let out, by whom and why.
+
+    Attributes:
+        by: "hand" or "rule".
+        version: the newest version when it was said.
+        at: when, in seconds since 1970; 0 if that was not written down yet.
+    """
+
+    quarantined: bool
+    by: str
+    reason: str
+    version: int
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +109,14 @@ class Recollection:
         settled: for each outbox of each device the greatest sequence number that was accepted.
         buffer: accepted updates that no version contains yet, in the order of acceptance.
         tested: whether the current version has been tested.
+        norms: the last devices that an update was accepted of, each with the norm of its last
+            one, oldest first.
+        contributed: the last version that each device is in.
+        marks: the contributions to the last versions, oldest first.
+        entries: the last word on each device that ever was in quarantine.
+        founded: when the ledger was made, in seconds since 1970.
+        signer: epoch of the coordinator's credential.
+        seals: the names of the keys to which updates may be sealed; none where nothing is.
     """
 
     ledger: bytes
@@ -73,6 +124,13 @@ class Recollection:
     settled: dict[tuple[str, bytes], int]
     buffer: tuple[Accepted, ...]
     tested: bool = True
+    norms: tuple[tuple[str, float], ...] = ()
+    contributed: Mapping[str, int] = field(default_factory=dict)
+    marks: Iterable[Mark] = ()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    founded: int = 0
+    signer: int = 0
+    seals: frozenset[bytes] = frozenset()
 
 
 # Events
@@ -105,10 +163,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """A new version is checkpointed, and in the ledger together with what it is made of."""
+    """A new version is checkpointed, and in the ledger together with what it is made of.
+
+    `outliers` are those of its updates that the rule left out.
+    """
 
     info: VersionInfo
     contributions: tuple[Contribution, ...]
+    outliers: frozenset[UpdateId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +180,13 @@ class Evaluated:
     version: int
     metrics: dict[str, float]
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineChanged:
+    """Somebody changed by hand who is in quarantine; `entries` are all there are."""
+
+    entries: Mapping[str, Entry]
 
 
 CoordinatorEvent: TypeAlias = (
@@ -131,6 +200,7 @@ CoordinatorEvent: TypeAlias = (
     | Judged
     | Combined
     | Evaluated
+    | QuarantineChanged
 )
 
 # Effects
@@ -195,6 +265,21 @@ class Combine:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Write down, durably, that the rule put a device into quarantine."""
+
+    device: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Note in the ledger that these accepted updates will be in no version."""
+
+    ids: tuple[UpdateId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Clean:
     """Delete versions before `oldest`, and the updates in them."""
 
@@ -245,6 +330,8 @@ CoordinatorEffect: TypeAlias = (
     | Screen
     | Judge
     | Combine
+    | Quarantine
+    | SetAside
     | Clean
     | Announce
     | ServeChunk

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
 from config.settings import Aggregation, CoordinatorSettings
-from coordinator.aggregation import reanchored, step, weighted_mean
+from coordinator.aggregation import reanchored, step, united, weighted_mean
 from coordinator.trigger import contribution, staleness_scale
 from federation.compression import Vector
 from tests.specimens import accepted
@@ -63,6 +64,80 @@ def test_the_mean_reads_updates_one_by_one() -> None:
 
     assert weighted_mean(parts(), 2).tolist() == [1, 1]
     assert read == [0, 1, 2]
+
+
+def five(*scales_and_weights: tuple[float, float]) -> list[tuple[Vector, float, float]]:
+    """Deltas of 2, 4, 6, 8 and 100, with scale 1 and weight 1 unless told."""
+    known = list(scales_and_weights) + [(1.0, 1.0)] * (5 - len(scales_and_weights))
+    return [(vector(delta), *pair) for delta, pair in zip((2, 4, 6, 8, 100), known, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("combine", "update", "left_out"),
+    [
+        ("mean", 24, []),
+        ("clipped_mean", 24, []),
+        ("trimmed_mean", 6, []),
+        ("median", 6, []),
+        ("geometric_median", 6, []),
+        ("multi_krum", 5, [4]),
+    ],
+)
+def test_updates_are_united_by_the_rule_that_is_set(
+    combine: str, update: float, left_out: list[int]
+) -> None:
+    made, out = united(rule(combine=combine, hostile_fraction=0.2), five(), 5, 1)
+    np.testing.assert_allclose(made, [update], atol=0.1)
+    assert made.dtype == np.float32
+    assert np.flatnonzero(out).tolist() == left_out
+
+
+def test_the_fraction_of_hostile_updates_says_how_many_values_are_cut() -> None:
+    # Nothing: 120 / 5. One of five at either end: (4 + 5 + 9) / 3. Two: 5.
+    parts = [(vector(n), 1.0, 1.0) for n in (2, 4, 9, 5, 100)]
+    made = [
+        united(rule(combine="trimmed_mean", hostile_fraction=f), parts, 5, 1)[0].item()
+        for f in (0.0, 0.2, 0.4)
+    ]
+    assert made == [24, 6, 5]
+
+
+@pytest.mark.parametrize("combine", ["trimmed_mean", "median", "geometric_median", "multi_krum"])
+def test_an_old_update_is_scaled_before_it_is_compared(combine: str) -> None:
+    # 100 / 100 lies below the others, and no more above them.
+    scaled, _ = united(rule(combine=combine), five(*[(1.0, 1.0)] * 4, (0.01, 1.0)), 5, 1)
+    told, _ = united(rule(combine=combine), [(vector(n), 1.0, 1.0) for n in (2, 4, 6, 8, 1)], 5, 1)
+    fresh, _ = united(rule(combine=combine), five(), 5, 1)
+    assert scaled.tolist() == told.tolist() != fresh.tolist()
+
+
+@pytest.mark.parametrize("combine", ["trimmed_mean", "median", "multi_krum"])
+def test_rules_that_know_no_weights_count_updates_alike(combine: str) -> None:
+    heavy = five(*[(1.0, 1.0)] * 4, (1.0, 1e6))
+    made, alike = (united(rule(combine=combine), parts, 5, 1)[0] for parts in (heavy, five()))
+    assert made.tolist() == alike.tolist()
+
+
+def test_the_geometric_median_goes_to_where_most_of_the_weight_is() -> None:
+    made, _ = united(rule(combine="geometric_median"), five((1.0, 50.0)), 5, 1)
+    np.testing.assert_allclose(made, [2], atol=0.1)
+
+
+@pytest.mark.parametrize("combine", ["mean", "clipped_mean"])
+def test_a_mean_holds_one_update_at_a_time(combine: str) -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def parts() -> Any:
+        for n in range(4):
+            delta = vector(n)
+            alive.append(weakref.ref(delta))
+            yield delta, 1.0, 1.0
+            del delta
+            # The loop that reads may hold the last one until it gets the next.
+            assert sum(one() is not None for one in alive) <= 1
+
+    made, _ = united(rule(combine=combine), parts(), 4, 1)
+    assert made.tolist() == [1.5]
 
 
 def test_reanchored_is_the_way_from_the_current_model_to_the_devices_own() -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from config.settings import Aggregation
-from coordinator.combiner import LARGEST_NORM, combine, screen
+from coordinator.combiner import Made, combine
+from coordinator.keyring import NoKeyring
+from coordinator.screening import LARGEST_NORM, screen
 from coordinator.spool import Spool
 from coordinator.versions import Versions
 from coordinator.vocabulary import Combine, Contribution, Screened
@@ -19,6 +21,7 @@ from federation.messages import Reason
 from tests.specimens import a_layout, an_id, an_offer
 
 TWO = a_layout(2)
+UNSEALED = NoKeyring().unseal
 
 
 class Disk:
@@ -42,10 +45,13 @@ class Disk:
         return Contribution(id, **{**known, **part})
 
     def make(self, rule: Aggregation, base: int, *parts: Contribution) -> Vector:
-        order = Combine(base, parts)
-        made = combine(rule, self.versions, self.spool, self.layout, self.codecs, order)
-        assert made.version == base + 1
+        made = self.combine(rule, base, *parts)
+        assert made.info.version == base + 1
         return self.versions.load(base + 1, self.layout)[0]
+
+    def combine(self, rule: Aggregation, base: int, *parts: Contribution) -> Made:
+        order = Combine(base, parts)
+        return combine(rule, self.versions, self.spool, self.layout, self.codecs, order)
 
 
 def vector(*numbers: float) -> Vector:
@@ -55,7 +61,7 @@ def vector(*numbers: float) -> Vector:
 def screened(tmp_path: Path, payload: bytes, codec: str = "float32", layout: Layout = TWO) -> Any:
     spool = Spool(tmp_path)
     spool.path(an_id()).write_bytes(payload)
-    return screen(spool, layout, an_id(), an_offer(payload or b"x", codec=codec))
+    return screen(spool, layout, an_id(), an_offer(payload or b"x", codec=codec), UNSEALED)
 
 
 # Screening
@@ -184,6 +190,27 @@ def test_without_reanchoring_a_late_update_is_added_as_it_is(tmp_path: Path) -> 
     disk.make(rule, 0, disk.keep("a", vector(4, 0)))
     late = disk.keep("b", vector(-8, 0), base_version=0, staleness=1)
     assert disk.make(rule, 1, late).tolist() == [8, 10]
+
+
+def test_the_updates_that_the_rule_left_out_are_told_with_the_version(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, vector(0, 0))
+    deltas = {"a": 2, "b": 90, "c": 4, "d": 6, "e": 8}
+    parts = [disk.keep(device, vector(delta, 0)) for device, delta in deltas.items()]
+    made = disk.combine(Aggregation(combine="multi_krum"), 0, *parts)
+    assert made.outliers == {an_id("b")}
+    assert disk.versions.load(1, disk.layout)[0].tolist() == [5, 0]
+    for other in ("mean", "clipped_mean", "trimmed_mean", "median", "geometric_median"):
+        assert disk.combine(Aggregation(combine=other), 0, *parts).outliers == frozenset()
+
+
+def test_a_late_update_is_reanchored_before_it_is_compared(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, vector(10, 0))
+    rule = Aggregation(combine="median", reanchor=True)
+    assert disk.make(rule, 0, disk.keep("a", vector(20, 0))).tolist() == [30, 0]
+    # From 30 it is -15 to 10 + 5, the model of b; c and d are at 31 and 32.
+    late = disk.keep("b", vector(5, 0), base_version=0, staleness=1)
+    fresh = [disk.keep(d, vector(n, 0), base_version=1) for d, n in (("c", 1), ("d", 2))]
+    assert disk.make(rule, 1, late, *fresh).tolist() == [31, 0]
 
 
 def test_the_spool_is_left_as_it_was(tmp_path: Path) -> None:

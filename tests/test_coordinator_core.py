@@ -11,6 +11,7 @@ import pytest
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
 from coordinator.core import GRACE_S, CoordinatorCore, Self
+from coordinator.patience import BURST, EVERY_S
 from coordinator.roster import CONFIRM_S
 from coordinator.storage import RETRY_S
 from coordinator.uploads import SWEEP_S
@@ -19,14 +20,17 @@ from coordinator.vocabulary import (
     Announce,
     Combine,
     Combined,
+    Entry,
     Judge,
     Judged,
     OpenUpload,
+    QuarantineChanged,
     Recollection,
     Report,
     Screen,
     Screened,
     ServeChunk,
+    SetAside,
     Sweep,
     UpdateId,
     UploadOpened,
@@ -57,6 +61,7 @@ from tests.specimens import (
     a_death,
     a_payload,
     a_version,
+    accepted,
     an_id,
     an_offer,
     at,
@@ -80,13 +85,16 @@ class Bench:
         aggregation: dict[str, Any] | None = None,
         buffer: tuple[Accepted, ...] = (),
         settled: dict[tuple[str, bytes], int] | None = None,
+        entries: dict[str, Entry] | None = None,
         **settings: Any,
     ) -> None:
         rule = {"buffer_size": 2, "max_staleness": 3, **(aggregation or {})}
         self.settings = CoordinatorSettings(
             task="task", transfer={"chunk_bytes": 1024}, aggregation=rule, **settings
         )
-        memory = Recollection(LEDGER, a_version(5, PAYLOAD), settled or {}, buffer)
+        memory = Recollection(
+            LEDGER, a_version(5, PAYLOAD), settled or {}, buffer, entries=entries or {}
+        )
         self.core = CoordinatorCore(Self(LEDGER, PROCESS, BOOT), TOPICS, self.settings, memory)
         self.now_s = 0.0
 
@@ -226,6 +234,17 @@ def test_its_own_presence_and_that_another_went_tell_a_coordinator_nothing() -> 
     assert bench.hear(TOPICS.coordinator, gone) == []
 
 
+@pytest.mark.parametrize("take_over", [False, True])
+def test_a_rival_that_went_twice_was_there_in_between(take_over: bool) -> None:
+    bench = Bench(take_over=take_over)
+    bench(Linked(MINE + 1))
+    went = {"process": OTHER, "ledger": b"ledger-2", "state": State.OFFLINE}
+    assert bench.hear(TOPICS.coordinator, a_coordinator(7, **went)) == []
+    assert bench.hear(TOPICS.coordinator, a_coordinator(7, **went)) == []
+    effects = bench.hear(TOPICS.coordinator, a_coordinator(8, **went))
+    assert kinds(effects) == ([] if take_over else ["Stop"])
+
+
 # Devices
 
 
@@ -315,7 +334,7 @@ def test_an_update_is_offered_wanted_taken_in_screened_and_entered_before_its_re
     receipt = Receipt(outbox=OUTBOX, sequence=0, verdict=Verdict.ACCEPTED)
     assert told(effects[1:2], TOPICS.down("one")) == [receipt]
     assert kinds(effects) == ["Judge", "Publish", "Log", "Report"]
-    assert bench.core.progression.buffer == [Accepted(ONE, 5, 10)]
+    assert bench.core.progression.buffer == [Accepted(ONE, 5, 10, norm=2.5)]
 
 
 def test_the_report_of_an_update_holds_what_the_device_measured() -> None:
@@ -428,6 +447,108 @@ def test_an_idle_upload_is_forgotten_in_time_and_goes_on_with_the_next_offer() -
         bench.now_s = bench.core.next_tick_s
         bench(Tick())
     assert kinds(bench.up(offer())) == ["OpenUpload"]
+
+
+# Devices that are not as they should be
+
+
+def test_a_device_that_cools_down_is_put_off_before_any_chunk_moves() -> None:
+    bench = Bench({"trigger": "immediate", "cooldown": 1}).begin()
+    bench.hear(TOPICS.device("two"), a_birth(1))
+    order = bench.deliver(0, "one")[-1]
+    assert isinstance(order, Combine)
+    bench(Combined(a_version(6, PAYLOAD), order.contributions))
+    (pace,) = told(bench.up(offer(sequence=1)), TOPICS.down("one"))
+    assert isinstance(pace, Pace)
+    assert pace.reason == "cooling down: other devices have their turn"
+    assert 1 <= pace.wait_s <= 60
+    order = bench.deliver(0, "two")[-1]
+    bench(Combined(a_version(7, PAYLOAD), order.contributions))
+    assert kinds(bench.up(offer(sequence=1))) == ["OpenUpload"]
+
+
+def test_an_update_that_is_no_longer_of_this_world_is_refused_for_its_norm() -> None:
+    bench = Bench({"norm_limit": 100, "buffer_size": 9}).begin()
+    for device in ("a", "b", "c"):
+        bench.deliver(0, device)
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset({0, 1, 2})))
+    effects = bench(Screened(ONE, 251.0, None))
+    assert effects[0].refusal is Reason.NORM
+    assert effects[0].detail == "norm 251 is over 100 times the median, 2.5"
+    assert bench.core.progression.standing.rows["one"].refusals == 1
+    bench.up(offer(sequence=1))
+    bench(UploadOpened(an_id("one", 1), frozenset({0, 1, 2})))
+    assert bench(Screened(an_id("one", 1), 249.0, None))[0].refusal is None
+
+
+def test_a_device_that_is_refused_again_and_again_is_put_off() -> None:
+    bench = Bench().begin()
+    for sequence in range(BURST):
+        effects = bench.up(offer(sequence=sequence, base_version=0))
+        assert effects[0].refusal is Reason.STALE
+    (pace,) = told(bench.up(offer(sequence=99, base_version=0)))
+    assert isinstance(pace, Pace)
+    assert (pace.reason, pace.wait_s) == ("refused too often", EVERY_S)
+    assert kinds(bench.up(offer(), "two")) == ["OpenUpload"], "others are not"
+    bench.now_s += EVERY_S
+    assert bench.up(offer(sequence=99, base_version=0))[0].refusal is Reason.STALE
+    assert kinds(told(bench.up(offer(sequence=100, base_version=0)))) == ["Pace"]
+    bench.now_s += BURST * EVERY_S
+    for sequence in range(BURST):
+        assert bench.up(offer(sequence=sequence, base_version=0))[0].refusal is Reason.STALE
+
+
+def test_a_device_in_quarantine_is_refused_and_what_waits_of_it_is_set_aside() -> None:
+    bench = Bench({"buffer_size": 3}).begin()
+    bench.deliver(0, "one")
+    bench.deliver(0, "two")
+    entries = {"one": Entry(True, "hand", "was stolen", 5)}
+    effects = bench(QuarantineChanged(entries))
+    assert kinds(effects) == ["Log", "Report", "SetAside"]
+    assert effects[-1] == SetAside((an_id("one", 0),))
+    assert [accepted.id.device for accepted in bench.core.progression.buffer] == ["two"]
+    refused = bench.up(offer(sequence=1))[0]
+    assert refused.refusal is Reason.QUARANTINED
+    assert refused.detail == "one is in quarantine: was stolen"
+    bench(QuarantineChanged({"one": Entry(False, "hand", "found again", 5)}))
+    assert kinds(bench.up(offer(sequence=1))) == ["OpenUpload"]
+
+
+def test_an_upload_under_way_is_refused_when_its_device_is_put_into_quarantine() -> None:
+    bench = Bench().begin()
+    bench.up(offer())
+    bench(UploadOpened(ONE, frozenset({0, 1, 2})))
+    bench(QuarantineChanged({"one": Entry(True, "hand", "was stolen", 5)}))
+    assert bench(Screened(ONE, 2.5, None))[0].refusal is Reason.QUARANTINED
+
+
+def test_what_is_being_made_into_a_version_is_not_set_aside() -> None:
+    bench = Bench({"trigger": "immediate"}).begin()
+    order = bench.deliver(0, "one")[-1]
+    put = QuarantineChanged({"one": Entry(True, "hand", "was stolen", 5)})
+    assert "SetAside" not in kinds(bench(put))
+    effects = bench(Combined(a_version(6, PAYLOAD), order.contributions))
+    assert "SetAside" not in kinds(effects)
+    assert bench.core.progression.buffer == []
+
+
+def test_what_could_not_be_made_into_a_version_is_not_tried_again_for_it() -> None:
+    bench = Bench({"trigger": "immediate"}).begin()
+    order = bench.deliver(0, "one")[-1]
+    bench(QuarantineChanged({"one": Entry(True, "hand", "was stolen", 5)}))
+    bench(StorageFull(order))
+    bench.now_s += RETRY_S
+    assert "Combine" not in kinds(bench(Tick()))
+
+
+def test_who_was_in_quarantine_before_a_restart_is_there_after_it() -> None:
+    entries = {"one": Entry(True, "rule", "score 0.95", 4)}
+    buffer, settled = (accepted("one", 0, 5),), {("one", OUTBOX): 0}
+    bench = Bench(buffer=buffer, settled=settled, entries=entries)
+    effects = bench.begin().up(offer(sequence=1))
+    assert effects[0].refusal is Reason.QUARANTINED
+    assert bench.core.progression.buffer == []
 
 
 # A disk without room

@@ -29,7 +29,7 @@ TEN = {f"device-{n}": 1 for n in range(10)}
 def progression(
     aggregation: dict[str, Any] | None = None, buffer: tuple[Accepted, ...] = (), **fields: Any
 ) -> Progression:
-    rule = {"buffer_size": 2, "deadline_s": 30, **(aggregation or {})}
+    rule = {"buffer_size": 2, "deadline_s": 30, "cooldown": 0, **(aggregation or {})}
     settings = CoordinatorSettings(task="task", aggregation=rule, **fields)
     return Progression(settings, Recollection(LEDGER, a_version(0), {}, buffer), boot=2)
 
@@ -134,6 +134,8 @@ def test_a_new_version_is_told_reported_and_announced() -> None:
         "updates": 2,
         "devices": ["device-0", "device-1"],
         "staleness": [0, 0],
+        "clipped": 0,
+        "left_out": 0,
     }
     assert Report("version", facts) in effects
     assert [e.text for e in effects if isinstance(e, Log)] == ["version made", "version published"]

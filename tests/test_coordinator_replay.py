@@ -102,6 +102,26 @@ def test_with_nobody_left_out_every_version_is_bit_for_bit_as_it_was(
     past.close()
 
 
+@pytest.mark.parametrize(
+    "combine",
+    ["mean", "clipped_mean", "trimmed_mean", "median", "geometric_median", "multi_krum"],
+)
+def test_each_way_of_combining_replays_bit_for_bit(tmp_path: Path, combine: str) -> None:
+    rule = Aggregation(combine=combine, by_examples=True, step="momentum", step_size=0.3)
+    d = 60_000  # more than one block of columns
+    past = Past(tmp_path / "state", rule, d)
+    chance = np.random.default_rng(1)
+    for _ in range(3):
+        past.version(**{name: chance.normal(size=d).astype(np.float32) for name in "abcdefg"})
+    assert all(r.identical for r in past.history.replay(0, 3, frozenset()))
+    # Fewer rows, and with one of them too few for multi-Krum to leave any out.
+    for without in ("a", "abc", "abcde", "abcdef"):
+        again = list(past.history.replay(0, 3, frozenset(without)))
+        assert [(r.used, r.identical) for r in again] == [(7 - len(without), False)] * 3
+        assert all(np.isfinite(r.model).all() for r in again)
+    past.close()
+
+
 def test_without_a_device_the_model_is_what_the_others_make_of_it(past: Past) -> None:
     past.version(a=vector(2, 0), b=vector(0, 4))
     past.version(a=vector(2, 0), b=vector(0, 4))

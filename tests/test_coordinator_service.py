@@ -14,6 +14,7 @@ from config.failures import ExitCode, Failure
 from config.settings import Aggregation, CoordinatorSettings
 from coordinator import service
 from coordinator.ledger import Ledger
+from coordinator.recollection import remember
 from coordinator.trigger import contribution
 from coordinator.versions import Versions
 from coordinator.vocabulary import (
@@ -38,6 +39,7 @@ TWO = a_layout(2)
 @pytest.fixture
 def settings(tmp_path: Path) -> CoordinatorSettings:
     return CoordinatorSettings(
+        insecure=True,
         state_dir=tmp_path / "state",
         keep_versions=2,
         aggregation={
@@ -153,7 +155,8 @@ def test_a_screening_comes_back_as_an_event(idle: Any) -> None:
 
 def test_what_the_ledger_knows_is_remembered_at_the_start(idle: Any) -> None:
     take_in(idle, "one", 0, 1.0, 2.0)
-    memory = idle._remember()
+    state = idle._settings.state_dir
+    memory = remember(state, idle._ledger, idle._versions, idle._layout, idle._keyring, 0)
     assert memory.current.version == 0
     assert memory.buffer == (accepted("one", 0, 0),)
     assert memory.settled == {("one", accepted().id.outbox): 0}

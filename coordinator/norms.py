@@ -1,0 +1,50 @@
+"""How long updates are lately, and by what a longer one is shortened: `combine = "clipped_mean"`.
+
+The bound is the median of what devices sent last, one norm a device, so that a device that sends
+often, or ever longer ones, moves it by no more than any other; fewer than half of the devices
+cannot choose it (centered clipping with a zero center: Karimireddy, He and Jaggi 2021,
+arXiv:2012.10333; adaptive bounds: Andrew et al. 2021, arXiv:1905.03871, whose quantile is the
+median here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+WINDOW = 101
+# The median of fewer tells nothing: of two, each would be clipped to half way to the other.
+FEWEST = 3
+
+
+class Norms:
+    """The norms of the last accepted updates of the last `WINDOW` devices."""
+
+    def __init__(self, remembered: Iterable[tuple[str, float]] = ()) -> None:
+        """Begin with what the ledger remembers, oldest first."""
+        self._latest: dict[str, float] = {}
+        for device, norm in remembered:
+            self.add(device, norm)
+
+    def add(self, device: str, norm: float) -> None:
+        """An update was accepted. One of norm zero tells nothing of how long updates are."""
+        if norm <= 0:
+            return
+        self._latest.pop(device, None)
+        self._latest[device] = norm
+        if len(self._latest) > WINDOW:
+            del self._latest[next(iter(self._latest))]
+
+    def median(self, without: frozenset[str] = frozenset()) -> float | None:
+        """The median norm; None while too few devices have sent something.
+
+        Args:
+            without: devices that have no say in it.
+        """
+        norms = [norm for device, norm in self._latest.items() if device not in without]
+        return median(norms) if len(norms) >= FEWEST else None
+
+
+def clip(norm: float, bound: float | None) -> float:
+    """By what an update of this norm is multiplied, at most 1, so that it is within the bound."""
+    return 1.0 if bound is None or norm <= bound else bound / norm
