@@ -1,9 +1,8 @@
 """Every transition of a device agent begins here: an event comes in, effects go out.
 
 Two things go on side by side, each in a module of its own. Work: wait for a version, fetch it,
-train on it. Delivery: offer what came of it until the coordinator has judged it. Work goes on
-without a link; delivery goes on without work. Other modules keep the device's presence, know
-whether the disk is full, and when to ask for the header. This one routes what is heard to them.
+train on it. Delivery: offer what came of it until the coordinator has judged it. Other modules keep
+presence, disk, machine, privacy budget and silence. This one routes what is heard to them.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from math import inf
 from typing import assert_never
 
 from config.settings import Transfer
+from device_agent.budget import Budget
 from device_agent.counterpart import Counterpart, Word
 from device_agent.delivery import Delivery
 from device_agent.fitness import Fitness
@@ -50,6 +50,7 @@ from federation.machine import (
     StorageFull,
     Tick,
     Unlinked,
+    ignored,
 )
 from federation.messages import (
     Chunk,
@@ -84,6 +85,10 @@ class AgentCore:
         remembered: Header | None = None,
         place: str = "the state directory",
         alone_after_s: float = inf,
+        budget: Budget | None = None,
+        seen: Header | None = None,
+        *,
+        sealed: bool = False,
     ) -> None:
         """Begin where the disk says the last start ended.
 
@@ -93,15 +98,21 @@ class AgentCore:
             remembered: the version that lies in the store, whole: it can be trained on at once.
             place: where room is to be made when the disk is full, for people.
             alone_after_s: how long nobody was heard before it trains again on what it has.
+            seen: the last version that was begun to be fetched: no earlier one is believed.
+            sealed: whether it gives its updates away only sealed.
+            budget: how many updates may still be made; None bounds them not.
         """
         self.counts: Counter[str] = Counter()
         self.delivery = Delivery(topics.up(me.device), offers, transfer.silence_s)
         self.presence = Presence(me, topics.device(me.device))
         self.storage = Storage(place)
         self.fitness = Fitness()
+        self.budget = budget or Budget()
         self.solitude = Solitude(alone_after_s)
         self._silence = Silence(transfer.patience_s)
-        self.work = Work(me.device, me.task, topics, transfer, trained, remembered)
+        self.work = Work(
+            me.device, me.task, topics, transfer, trained, remembered, seen, sealed=sealed
+        )
         self._me = me
         self._topics = topics
         self._outbox_limit = outbox_limit
@@ -115,11 +126,13 @@ class AgentCore:
         self.solitude.advance(at)
         effects += self._work_on(at)
         effects += self.storage.advance(self.work.lacking, at)
-        self.presence.pause(self.storage.paused or self.fitness.paused, at)
+        self.presence.pause(self.storage.paused or self.budget.paused or self.fitness.paused, at)
         if self.linked:
             effects += self.presence.advance(at)
             effects += self.delivery.advance(at)
-            effects += self._say_hello(at)
+            if self._silence.is_long(at):
+                hello = hello_of(self._incarnation, self.work.newest)
+                effects.append(Publish(self._topics.up(self._me.device), encode(hello)))
         return effects
 
     @property
@@ -166,7 +179,7 @@ class AgentCore:
                 return self.work.failed(event, at)
             case Committed():
                 self.work.committed((event.offer.ledger, event.offer.base_version))
-                return self.delivery.add(event.offer, at)
+                return [*self.budget.made(), *self.delivery.add(event.offer, at)]
             case Forgotten():
                 self.storage.forgotten(event.sequence)
                 self.work.room_made(at)
@@ -178,7 +191,7 @@ class AgentCore:
 
     def _work_on(self, at: Moment) -> list[AgentEffect]:
         work, newest = self.work, self.work.newest
-        has_room = len(self.delivery) < self._outbox_limit
+        has_room = len(self.delivery) < self._outbox_limit and not self.budget.paused
         again = self.solitude.is_long and newest is not None and self.delivery.may_add(newest)
         fit = self.fitness.may_train(at)
         effects = work.go_on(has_room, self.linked, at, fit=fit, again=again)
@@ -193,8 +206,6 @@ class AgentCore:
                 self.storage.kept(effect.sequence, at)
         return []  # the rest deletes at most
 
-    # The link
-
     def _link_up(self, event: Linked, at: Moment) -> list[AgentEffect]:
         self.linked = True
         self._incarnation = event.incarnation
@@ -205,26 +216,17 @@ class AgentCore:
         self.presence.link_up(event.incarnation, at)
         return [Log(Level.INFO, "link up")]
 
-    def _say_hello(self, at: Moment) -> list[AgentEffect]:
-        if not self._silence.is_long(at):
-            return []
-        hello = hello_of(self._incarnation, self.work.newest)
-        return [Publish(self._topics.up(self._me.device), encode(hello))]
-
-    # What is heard
-
     def _received(self, event: Received, at: Moment) -> list[AgentEffect]:
         address = self._topics.parse(event.topic)
         if address is None:
-            return self._ignored("foreign topic", event.topic)
+            return self._ignored("foreign topic", event)
         try:
             message = decode(event.payload)
         except MessageError as error:
-            return self._ignored("malformed message", event.topic, str(error))
+            return self._ignored("malformed message", event, str(error))
         effects = self._message(address, message, event.retained, at)
-        if effects is None:
-            return self._ignored("unexpected message", event.topic, type(message).__name__)
-        return effects
+        name = type(message).__name__
+        return self._ignored("unexpected message", event, name) if effects is None else effects
 
     def _message(
         self, address: Address, message: Message, retained: bool, at: Moment
@@ -265,10 +267,9 @@ class AgentCore:
                 return self.work.chunk(message, message.index, at)
         assert_never(message)
 
-    def _ignored(self, why: str, topic: str, detail: str = "") -> list[AgentEffect]:
+    def _ignored(self, why: str, heard: Received, detail: str = "") -> list[AgentEffect]:
         self.counts[why] += 1
-        level = Level.DEBUG if why == "unexpected message" else Level.WARNING
-        return [Log(level, f"{why} ignored", {"topic": topic[:100], "detail": detail[:300]})]
+        return [ignored(why, heard.topic, detail)]
 
     def _coordinator_presence(self, presence: CoordinatorPresence, at: Moment) -> list[AgentEffect]:
         word = self._coordinator.heard(presence)
@@ -286,8 +287,7 @@ class AgentCore:
         self.presence.coordinator_came(at)
         return [Log(Level.INFO, "coordinator online")]
 
-    def _answered(self, at: Moment) -> None:
-        """Whoever answers is there, whatever its presence says."""
+    def _answered(self, at: Moment) -> None:  # whoever answers is there
         self._silence.answered(at)
         self.solitude.ends()
         if self.linked and not self.delivery.open:

@@ -65,7 +65,7 @@ class Delivery:
             "bytes": offer.payload.size,
             "train_s": round(offer.train_s, 1),
             "examples": offer.examples,
-            **offer.metrics,
+            **_shown(offer.metrics),
         }
         return [Log(Level.INFO, "update in outbox", facts)]
 
@@ -142,3 +142,9 @@ class Delivery:
         self._waiting_s = inf
         self._attempts = 0
         self._due_s = due_s
+
+
+def _shown(metrics: dict[str, float]) -> dict[str, float]:
+    """What a log line has of them: of a privacy account its epsilon, as the rest is the rule."""
+    rule = {name for name in metrics if name.startswith("privacy_")} - {"privacy_epsilon"}
+    return {name: value for name, value in metrics.items() if name not in rule}

@@ -22,7 +22,9 @@ import psutil
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import AgentSettings, Link
+from device_agent.budget import SPENT, account_of
 from device_agent.eligibility import MIB, Probe, hindrance
+from device_agent.past import past_of
 from federation.machine import Linked, Publish, Unlinked
 from federation.paho_session import PahoSession
 from federation.session import Identity
@@ -35,6 +37,7 @@ TRAINING_PATIENCE_S = 180.0
 LITTLE_DISK_MIB = 256
 LITTLE_MEMORY_MIB = 512
 FIRST_YEAR = 2025
+LARGE_EPSILON = 10.0  # beyond it a bound says little (Ponomareva et al. 2023, arXiv:2303.00654)
 
 Verdict: TypeAlias = Literal["ok", "warning", "fault"]
 
@@ -149,6 +152,23 @@ def eligibility(settings: AgentSettings) -> Finding:
     return Finding("eligibility", "ok", "may train now")
 
 
+def privacy(settings: AgentSettings) -> Finding:
+    """What the device's updates tell at most of its data."""
+    try:
+        account = account_of(settings.privacy, past_of(settings.state_dir / "outbox"))
+    except Failure as failure:
+        return Finding("privacy", "fault", failure.message)
+    if account is None:
+        return Finding("privacy", "ok", "off: updates leave without noise")
+    if account.is_spent:
+        seen = f"{SPENT}: {account.participations:,} updates, epsilon {account.epsilon:.3g}"
+        return Finding("privacy", "warning", seen, "raise privacy.max_participations to go on")
+    if account.epsilon_at_most > LARGE_EPSILON:
+        advice = "raise privacy.noise or lower privacy.max_participations"
+        return Finding("privacy", "warning", str(account), advice)
+    return Finding("privacy", "ok", str(account))
+
+
 def broker(settings: AgentSettings) -> Finding:
     """Something listens at the broker's address."""
     link = settings.link
@@ -242,6 +262,7 @@ CHECKS: tuple[Callable[[AgentSettings], Finding], ...] = (
     memory,
     training,
     eligibility,
+    privacy,
     broker,
     encryption,
     rights,

@@ -7,6 +7,7 @@ from federation.messages import Header
 from federation.sizes import CodecError, encoded_size
 
 VersionKey = tuple[bytes, int]
+SEALING_KEY_BYTES = 32
 
 
 def is_hopeless(header: Header, newest: Header) -> bool:
@@ -21,10 +22,35 @@ def key_of(header: Header) -> VersionKey:
     return header.ledger, header.version
 
 
-def fault_of(header: Header, task: str) -> str | None:
-    """Why a version is not for a device with this task; its sizes, before room is made for them."""
+def is_news(header: Header, newest: Header | None, seen: Header | None) -> bool:
+    """Whether a header tells of a version that is not known yet, and was not replaced since.
+
+    Args:
+        newest: the newest that was heard of.
+        seen: the last one that was begun to be fetched, perhaps by an earlier start.
+    """
+    if newest is not None and is_same(header, newest):
+        return False
+    return not any(_is_older(header, one) for one in (newest, seen) if one is not None)
+
+
+def _is_older(header: Header, known: Header) -> bool:
+    """Whether a header was replaced by one that is known: it comes late, or is played again."""
+    if header.ledger == known.ledger:
+        return header.age < known.age
+    return header.founded < known.founded
+
+
+def fault_of(header: Header, task: str, *, sealed: bool = False) -> str | None:
+    """Why a version is not for a device with this task; its sizes, before room is made for them.
+
+    Args:
+        sealed: whether this device gives its updates away only sealed.
+    """
     if header.task != task:
         return f"it is of the task {header.task}, ours is {task}"
+    if sealed and len(header.seal) != SEALING_KEY_BYTES:
+        return "it names no key to seal updates to"
     try:
         expected = encoded_size(header.codec, Layout.from_wire(header.layout).size)
     except (CodecError, LayoutError) as error:

@@ -21,10 +21,12 @@ from pathlib import Path
 
 from config.failures import ExitCode, Failure
 from config.logs import facts
+from device_agent.past import PAST_SCHEMA, Past, enter_noised, is_noised, read_past
 from device_agent.room import see_room_for
 from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
+from federation.sealing import key_id
 from federation.snapshot import open_snapshot
 from federation.transfer import held_chunks, manifest_of
 
@@ -84,10 +86,21 @@ class Outbox:
         ).fetchone()
         return None if row[0] is None else (row[0], row[1])
 
-    def residual(self) -> Path | None:
-        """Where the current residual lies, if there is one."""
+    def past(self) -> Past:
+        """The updates that were ever made here."""
+        return read_past(self._db)
+
+    def residual(self, *, noised: bool = False) -> Path | None:
+        """Where the current residual lies, if there is one.
+
+        Args:
+            noised: only one that an update with noise left. What was rounded away of an update
+                without noise would go out with the next.
+        """
         (name,) = self._db.execute("SELECT residual FROM identity").fetchone()
-        return None if name is None else self._folder / name
+        if name is None or (noised and not is_noised(self._db, int(name.partition(".")[0]))):
+            return None
+        return self._folder / str(name)
 
     def next_paths(self, size: int = 0) -> tuple[Path, Path]:
         """Where to write the payload and the residual of the next update; nothing lies there.
@@ -127,10 +140,13 @@ class Outbox:
             steps=outcome.steps,
             train_s=outcome.train_s,
             metrics=outcome.metrics,
+            seal=key_id(header.seal) if header.seal else b"",
         )
         former = self.residual()
         with transaction(self._db):
             self._db.execute("INSERT INTO updates VALUES (?, ?)", (sequence, encode(offer)))
+            if outcome.noised is not None:
+                enter_noised(self._db, sequence, *outcome.noised)
             self._db.execute(
                 "UPDATE identity SET next_sequence = ?, residual = ?, "
                 "trained_ledger = ?, trained_version = ?",
@@ -164,8 +180,18 @@ class Outbox:
             self._db.execute("DELETE FROM updates WHERE sequence = ?", (sequence,))
         self._payload(sequence).unlink(missing_ok=True)
 
+    def drop_bare(self) -> None:
+        """Forget the updates that wait here and were made without noise: they are not to leave."""
+        bare = [o.sequence for o in self.offers() if not is_noised(self._db, o.sequence)]
+        if bare:
+            text = "updates dropped, they were made without noise"
+            log.warning(text, extra=facts(sequences=",".join(map(str, bare))))
+        for sequence in bare:
+            self.forget(sequence)
+
     def _count_start(self) -> tuple[bytes, int]:
         with transaction(self._db):
+            self._db.execute(PAST_SCHEMA)
             self._db.execute("UPDATE identity SET boots = boots + 1")
             row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
         return row[0], row[1]
@@ -231,11 +257,13 @@ def summary_of(folder: Path) -> dict[str, int] | None:
             boots, made, trained = db.execute(
                 "SELECT boots, next_sequence, trained_version FROM identity"
             ).fetchone()
+            noised = read_past(db).noised
     except (OSError, sqlite3.Error) as error:
         raise Failure(ExitCode.NO_INPUT, f"outbox {path}: {error}") from None
     return {
         "updates_in_outbox": waiting,
         "updates_made": made,
+        "updates_with_noise": noised,
         "last_trained_version": trained,
         "starts": boots,
     }

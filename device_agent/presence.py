@@ -22,7 +22,10 @@ SPREAD_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Self:
-    """Who this agent is: its id, its outbox, this start of it, and what it can learn."""
+    """Who this agent is: its id, its outbox, this start of it, and what it can learn.
+
+    `privacy` is what its noise promises, for people; empty without noise.
+    """
 
     device: str
     outbox: bytes
@@ -30,6 +33,7 @@ class Self:
     boot: int
     task: str
     agent: str
+    privacy: str = ""
 
     def presence(self, state: State, incarnation: int, paused: str = "") -> DevicePresence:
         """What a device says of itself when it comes, and its will when it is gone."""
@@ -41,6 +45,7 @@ class Self:
             agent=self.agent,
             task=self.task,
             paused=paused,
+            privacy=self.privacy,
         )
 
 

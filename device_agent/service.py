@@ -6,6 +6,7 @@ own, so the link stays alive through an epoch of any length.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
@@ -17,13 +18,14 @@ from config import logs
 from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import AgentSettings
+from device_agent.budget import Budget, account_of
 from device_agent.core import AgentCore
 from device_agent.eligibility import Probe, hindrance
 from device_agent.outbox import Outbox
 from device_agent.presence import Self
 from device_agent.status import Story, status_of
 from device_agent.store import Store
-from device_agent.trainer import Outcome, Trainer
+from device_agent.trainer import Outcome, Trainer, outcome_bytes
 from device_agent.vocabulary import (
     Abandon,
     AgentEffect,
@@ -42,19 +44,22 @@ from device_agent.vocabulary import (
     TrainingBegun,
     TrainingFailed,
 )
+from federation.credentials import COORDINATOR
 from federation.incarnation import last_of_start
-from federation.layout import Layout
 from federation.machine import Publish, Stop, Tick
+from federation.membership import Membership, find_membership
 from federation.messages import Chunk, Header, Offer, State, encode
-from federation.paho_session import PahoSession
 from federation.role import run_role
+from federation.sealing import about
 from federation.session import HIGH_WATER_BYTES, Identity
 from federation.shell import Shell, end_with
-from federation.sizes import encoded_size
+from federation.signed_session import open_session
 from federation.state_directory import StateDirectory, in_state_directory, when_there_is_room
 from federation.status_board import StatusBoard
 from federation.topics import Topics
 from federation.watch import Watch
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,8 +82,16 @@ def run(settings: AgentSettings, reload: Callable[[], Stop | None] = lambda: Non
             ExitCode.NO_INPUT,
             f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",
         )
+    membership = find_membership(
+        settings.membership,
+        settings.state_dir,
+        insecure=settings.insecure,
+        how="flockwise agent join",
+    )
+    if membership is not None:
+        settings = membership.completed(settings)
     with in_state_directory(settings.state_dir) as (directory, closing):
-        stop = _Service(settings, directory, closing, reload).run()
+        stop = _Service(settings, directory, closing, reload, membership).run()
     return end_with(stop)
 
 
@@ -89,10 +102,16 @@ class _Service:
         directory: StateDirectory,
         closing: ExitStack,
         reload: Callable[[], Stop | None] = lambda: None,
+        membership: Membership | None = None,
     ) -> None:
         self._settings = settings
         self._story = Story()
-        watch = Watch(StatusBoard(directory.path), self._status, self._is_alive, reload)
+        watch = Watch(
+            StatusBoard(directory.path),
+            self._status,
+            lambda: self._session.alive and self._trainer.alive,
+            reload,
+        )
         self._shell = Shell("device_agent", watch, self._story.hear)
         self._probe = Probe(directory.path)
         # A start is counted in the outbox, and without its number no presence can be told: so on
@@ -104,6 +123,10 @@ class _Service:
         self._store = when_there_is_room(directory.path, lambda: Store(directory.folder("model")))
         self._trainer = Trainer(settings, self._trained)
         closing.callback(self._trainer.close)
+        account = account_of(settings.privacy, self._outbox.past())
+        if account is not None:
+            # What waits there without noise is not to leave any more.
+            when_there_is_room(directory.path, self._outbox.drop_bare)
         self._topics = Topics(settings.federation.prefix, settings.federation.name)
         self._me = Self(
             device=settings.device,
@@ -112,10 +135,19 @@ class _Service:
             boot=self._outbox.boots,
             task=settings.task,
             agent=_version(),
+            privacy="" if account is None else str(account)[:300],
         )
         self._offers = {offer.sequence: offer for offer in self._outbox.offers()}
-        self._session = PahoSession(
-            settings.link, self._identity(), self._shell.put, self._shell.waiting_bytes
+        seen = self._store.seen()
+        # A coordinator that was given new keys is not believed with its former ones any more.
+        least = {COORDINATOR: 0 if seen is None else seen.signer}
+        self._session = open_session(
+            settings.link,
+            self._identity(),
+            self._shell.put,
+            self._shell.waiting_bytes,
+            membership,
+            least,
         )
         self._core = AgentCore(
             self._me,
@@ -127,10 +159,15 @@ class _Service:
             self._store.remembered(),
             str(directory.path),
             inf if settings.train_alone_after_s is None else settings.train_alone_after_s,
+            Budget(account),
+            seen,
+            sealed=membership is not None,
         )
 
     def run(self) -> Stop:
         """Loop until the core or a signal says stop; then say goodbye."""
+        for line in self._core.budget.warnings():
+            log.warning(line.text, extra=logs.facts(**line.facts))
         self._shell.put(Tick())  # there may be work that needs no link
         stop = self._shell.run(self._core, self._session, self._settings.link, self._carry_out)
         self._trainer.close()
@@ -141,9 +178,6 @@ class _Service:
     def _status(self) -> dict[str, Any]:
         progress = self._trainer.progress
         return status_of(self._settings, self._core, self._session, self._story, progress)
-
-    def _is_alive(self) -> bool:
-        return self._session.alive and self._trainer.alive
 
     def _identity(self) -> Identity:
         def will(incarnation: int) -> Publish:
@@ -195,24 +229,39 @@ class _Service:
 
     def _train(self, header: Header) -> None:
         outbox, store = self._outbox, self._store
-        output, rest = outbox.next_paths(_outcome_bytes(header))
+        output, rest = outbox.next_paths(outcome_bytes(header))
         is_again = outbox.trained() == (header.ledger, header.version)
         self._trainer.train(
             header,
             store.path(header),
             store.checkpoint,
-            outbox.residual(),
+            outbox.residual(noised=self._settings.privacy.is_on),
             output,
             rest,
             again=outbox.next_sequence() if is_again else None,
+            about=self._about(header),
         )
         self._shell.put(TrainingBegun(header.version))
+
+    def _about(self, header: Header) -> bytes:
+        """What the next update is bound to, if it is sealed."""
+        return about(
+            self._topics.root.rstrip("/"),
+            self._me.device,
+            self._me.outbox,
+            self._outbox.next_sequence(),
+            header.ledger,
+            header.version,
+            header.plan.codec,
+        )
 
     def _commit(self, order: Commit) -> None:
         chunk_bytes = self._settings.transfer.chunk_bytes
         try:
-            offer: Offer = self._outbox.commit(order.header, order.outcome, chunk_bytes)
-        except ValueError as error:  # a task of the user's may give figures that no offer holds
+            # A task of the user's may give figures that no offer holds; or there is no noise.
+            outcome = self._core.budget.entered(order.outcome)
+            offer: Offer = self._outbox.commit(order.header, outcome, chunk_bytes)
+        except ValueError as error:
             reason = " ".join(f"no offer can be made of it: {error}".split())[:300]
             self._shell.put(TrainingFailed(order.header.version, reason))
             return
@@ -236,13 +285,6 @@ class _Service:
             return outcome
 
         self._shell.call(finish)
-
-
-def _outcome_bytes(header: Header) -> int:
-    """What a training on this version gives, on disk: its payload and its residual."""
-    elements = Layout.from_wire(header.layout).size
-    whole, encoded = (encoded_size(codec, elements) for codec in ("float32", header.plan.codec))
-    return encoded if encoded == whole else encoded + whole
 
 
 def _version() -> str:

@@ -20,8 +20,9 @@ from federation.status_text import as_lines, stamped
 
 DESCRIPTION = """\
 Tell how this device is doing: linked or since when not, the version it holds, training, updates
-that wait in the outbox, the last verdict, the last problem, and why it does not train if it may
-not. Works while the agent runs and while it does not.
+that wait in the outbox, the last verdict, the last problem, why it does not train if it may not,
+and what its updates tell at most of its data (epsilon). Works while the agent runs and while it
+does not.
 """
 VERDICTS = frozenset({"update accepted", "update refused", "update known"})
 
@@ -57,7 +58,8 @@ def status_of(
     link = "linked" if core.linked else "no link"
     held = work.current or work.newest
     version = "no version yet" if held is None else f"version {held.version}"
-    doing = core.storage.paused or core.fitness.paused or work.phase.value
+    doing = core.storage.paused or core.budget.paused or core.fitness.paused or work.phase.value
+    account = core.budget.account
     waiting = len(core.delivery)
     return {
         "role": "agent",
@@ -68,8 +70,11 @@ def status_of(
         "newest_version": None if work.newest is None else work.newest.version,
         "training": progress if work.phase.value == "training" else "",
         "outbox": f"{waiting} of {settings.outbox_limit}",
-        "may_train": core.fitness.hindrance or "yes",
+        "may_train": core.budget.paused or core.fitness.hindrance or "yes",
+        "privacy": "off" if account is None else str(account),
+        "privacy_epsilon": None if account is None else account.epsilon,
         "storage": core.storage.paused or "has room",
+        "messages_not_believed": dict(session.disbelieved),
         "sent_bytes": sent_received[0],
         "received_bytes": sent_received[1],
         **story.last,

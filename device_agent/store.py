@@ -61,14 +61,21 @@ class Store:
         """The training under way is done, or given up: what was saved of it is not needed."""
         self.checkpoint.unlink(missing_ok=True)
 
-    def remembered(self) -> Header | None:
-        """The version that lies here whole, if one does."""
+    def seen(self) -> Header | None:
+        """The last version that was begun to be fetched, if it can be read."""
         try:
             header = decode(self._header.read_bytes())
-            if not isinstance(header, Header):
-                return None
-            held = held_chunks(self.path(header), header.payload)
         except (OSError, MessageError):
+            return None
+        return header if isinstance(header, Header) else None
+
+    def remembered(self) -> Header | None:
+        """The version that lies here whole, if one does."""
+        if (header := self.seen()) is None:
+            return None
+        try:
+            held = held_chunks(self.path(header), header.payload)
+        except OSError:
             return None
         return header if len(held) == header.payload.count else None
 

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 from config.logs import facts
 from config.settings import AgentSettings
 from device_agent.vocabulary import TrainingEnded, TrainingFailed, TrainingStalled
+from federation.layout import Layout
 from federation.messages import Header
+from federation.sizes import encoded_size, sealed_size
 from learning.process import WAITING_FOR_ROOM, Worker
 
 Outcome: TypeAlias = TrainingStalled | TrainingEnded | TrainingFailed
@@ -43,6 +45,7 @@ class Trainer:
         output: Path,
         rest: Path,
         again: int | None = None,
+        about: bytes = b"",
     ) -> None:
         """Begin to train.
 
@@ -52,6 +55,7 @@ class Trainer:
             residual: what the codec rounded away the last time, if anything.
             output: where the encoded delta is to lie.
             rest: where the new residual is to lie.
+            about: what the update is bound to when it is sealed.
             again: a number that tells one more training on this version from all others.
         """
         self._stop_lingering()
@@ -72,6 +76,8 @@ class Trainer:
                 "residual": None if residual is None else str(residual),
                 "seed": _seed(header, settings.device, again),
                 "slowdown": settings.slowdown / settings.eligibility.duty_cycle,
+                "privacy": settings.privacy.model_dump() if settings.privacy.is_on else None,
+                "seal": {"key": header.seal.hex(), "about": about.hex()} if header.seal else None,
                 "output": str(output),
                 "residual_output": str(rest),
                 "layout": [list(tensor) for tensor in header.layout],
@@ -127,11 +133,25 @@ class Trainer:
                         steps=event["steps"],
                         train_s=event["seconds"],
                         metrics=event["metrics"],
+                        noised=_noised(event),
                     )
                 )
             case "failed":
                 storage_full = event.get("storage_full") is True
                 self._tell(TrainingFailed(version, event["reason"], storage_full))
+
+
+def outcome_bytes(header: Header) -> int:
+    """What a training on this version gives, on disk: its payload and its residual."""
+    elements = Layout.from_wire(header.layout).size
+    whole, encoded = (encoded_size(codec, elements) for codec in ("float32", header.plan.codec))
+    sent = sealed_size(encoded) if header.seal else encoded
+    return sent if encoded == whole else sent + whole
+
+
+def _noised(event: dict[str, Any]) -> tuple[float, float] | None:
+    told = event.get("noised")
+    return None if told is None else (told["clip"], told["noise"])
 
 
 def _seed(header: Header, device: str, again: int | None) -> int:

@@ -46,13 +46,17 @@ class TrainingStalled:
 
 @dataclass(frozen=True, slots=True)
 class TrainingEnded:
-    """The worker trained on a version; its encoded delta lies in a file, not yet in the outbox."""
+    """The worker trained on a version; its encoded delta lies in a file, not yet in the outbox.
+
+    `noised` is with what clip norm and noise multiplier the worker made it private, if it did.
+    """
 
     version: int
     examples: int
     steps: int
     train_s: float
     metrics: dict[str, float]
+    noised: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from math import inf
 
 from config.settings import Transfer
 from device_agent.fetching import Fetch
-from device_agent.headers import VersionKey, fault_of, is_hopeless, is_same, key_of
+from device_agent.headers import VersionKey, fault_of, is_hopeless, is_news, is_same, key_of
 from device_agent.storage import Lack, Milestone, retry_at
 from device_agent.vocabulary import (
     Abandon,
@@ -58,7 +58,11 @@ class Work:
         transfer: Transfer,
         done: VersionKey | None,
         remembered: Header | None,
+        seen: Header | None = None,
+        *,
+        sealed: bool = False,
     ) -> None:
+        """Begin where the last start ended; what the arguments mean, `AgentCore` tells."""
         self.phase = Phase.WAITING
         self.newest: Header | None = remembered
         self.current: Header | None = None
@@ -68,6 +72,8 @@ class Work:
         self._transfer = transfer
         self._fetch: Fetch | None = None
         self._done = done
+        self._seen = seen
+        self._sealed = sealed
         self._hopeless: VersionKey | None = None
         self._declined: Header | None = None
         self._paused: Header | None = None
@@ -94,8 +100,7 @@ class Work:
 
     def announced(self, header: Header) -> list[AgentEffect] | None:
         """A header came; None if it tells nothing new."""
-        known = self.newest
-        if known is not None and header.ledger == known.ledger and header.age <= known.age:
+        if not is_news(header, self.newest, self._seen):
             return None
         self.newest = header
         self._failures = 0
@@ -238,7 +243,7 @@ class Work:
         is_done = self._done == key_of(header) and not again
         if is_done or self._declined is header or self._hopeless == key_of(header):
             return []
-        if (fault := fault_of(header, self._task)) is not None:
+        if (fault := fault_of(header, self._task, sealed=self._sealed)) is not None:
             self._declined = header
             return [Log(Level.ERROR, "version cannot be used", {"fault": fault})]
         if not is_invited(self._device, header.version, header.draw, header.invited):
@@ -265,10 +270,8 @@ class Work:
         assert self.newest is not None
         if fetch.requests > VAIN_REQUESTS and not is_same(self.newest, header):
             self._rest()
-            return [
-                *fetch.close(),
-                Log(Level.INFO, "version given up", {"version": header.version}),
-            ]
+            told = Log(Level.INFO, "version given up", {"version": header.version})
+            return [*fetch.close(), told]
         return fetch.hurry(at) + fetch.advance(at)
 
     def _drop_hopeless(self, newest: Header) -> list[AgentEffect]:
@@ -283,8 +286,7 @@ class Work:
         if self.phase is Phase.TRAINING:
             effects.append(Abandon())
         self._rest()
-        effects.append(Log(Level.INFO, "version overtaken", {"version": current.version}))
-        return effects
+        return [*effects, Log(Level.INFO, "version overtaken", {"version": current.version})]
 
     def _is_training(self, version: int) -> bool:
         current = self.current

@@ -8,6 +8,7 @@ their headers and bounded before anything large is allocated.
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
 from math import prod
@@ -31,6 +32,15 @@ MAX_NAME = 100
 _PARTS = ("train", "held_out")
 _LABEL_TYPES = ("|u1", "<i8")
 _PIECE = 1 << 20
+# What zipfile makes of damaged bytes; a name that is not UTF-8 is a ValueError.
+_BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+)
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(
     rb"\{'descr': '([<|][a-zA-Z]\d{1,3})', 'fortran_order': (True|False),"
@@ -92,8 +102,15 @@ def read_chunk(path: Path) -> Chunk:
         raise Failure(
             ExitCode.NO_INPUT, f"no chunk at {path} (`flockwise lab partition` makes chunks)"
         ) from None
-    except zipfile.BadZipFile as error:
-        raise BadChunk(path, str(error)) from None
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        struct.error,
+    ) as error:
+        # What zipfile makes of damaged bytes; those of a name that is not UTF-8 are ValueErrors.
+        raise BadChunk(path, " ".join(str(error).split())[:200]) from None
     except OSError as error:
         raise Failure(ExitCode.NO_INPUT, f"cannot read {path}: {error.strerror or error}") from None
 

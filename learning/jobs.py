@@ -20,14 +20,16 @@ from pydantic import ValidationError
 from torch import nn
 
 from config.failures import Failure
-from config.sections import TrainingPlan
+from config.sections import Privacy, TrainingPlan
 from federation.compression import Vector, decode, encode, is_lossy
 from federation.files import is_storage_full, replace_file
 from federation.layout import Layout, LayoutError
+from federation.sealing import SealError, seal
 from federation.sizes import CodecError
 from learning.checkpoint import Checkpoint
 from learning.ending import ENDING
 from learning.outcomes import DivergenceError, OnStep
+from learning.privacy import privatized
 from learning.process import WAITING_FOR_ROOM
 from learning.tasks import Task, resolve
 from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of
@@ -63,14 +65,15 @@ def run_job(command: Command, on_progress: OnProgress) -> Event:
         raise JobError(f"unknown job {command.get('do')!r}") from None
     try:
         return job(command, on_progress)
-    except (Failure, ModelMismatchError, CodecError, LayoutError) as error:
+    except (Failure, ModelMismatchError, CodecError, LayoutError, SealError) as error:
         raise JobError(str(error)) from error
     except KeyError as error:
         raise JobError(f"the command lacks {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise JobError(f"bad training plan: {where}: {first['msg']}") from error
+        what = "privacy" if error.title == Privacy.__name__ else "training plan"
+        raise JobError(f"bad {what}: {where}: {first['msg']}") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         failure = JobError(f"{where}{error.strerror or error}")
@@ -97,8 +100,13 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     The difference is local - received + residual, where the residual is what the codec rounded
     away the last time (error feedback, arXiv:1901.09847). A residual that does not fit this model
     is left out: losing it costs a little accuracy, insisting on it would cost the device.
+
+    With privacy the difference is clipped and noised first, and nothing else is told of the data:
+    a residual is then what was rounded away of noised differences alone (the parent hands over no
+    other), and so are this payload and the next residual, functions of these and of the plan.
     """
     task, plan = _task_and_plan(command)
+    privacy = _privacy(command)
     model, received = _received_model(task, plan, command)
     on_progress("loading", 0.0, None)
     data = task.load(Path(command["chunk"]))
@@ -120,6 +128,8 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     if not np.isfinite(delta).all():
         raise DivergenceError("the trained model holds numbers that are not finite")
     norm = float(np.linalg.norm(delta))
+    if privacy is not None:
+        delta = privatized(delta, privacy.clip, privacy.noise_multiplier)
     residual = _read_residual(command.get("residual"), delta.size)
     if residual is not None:
         delta += residual
@@ -129,9 +139,9 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     if command.get("residual_output") is not None and is_lossy(plan.codec):
         rest = delta - decode(plan.codec, payload, delta.size)
         outputs[Path(command["residual_output"])] = encode("float32", rest)
-    outputs[Path(command["output"])] = payload
+    outputs[Path(command["output"])] = payload = _sealed(payload, command)
     _write_trained(outputs, checkpoint, on_progress)
-    return {
+    event = {
         "event": "trained",
         "examples": trained.examples,
         "steps": trained.steps,
@@ -145,6 +155,7 @@ def train(command: Command, on_progress: OnProgress) -> Event:
             "delta_norm": norm,
         },
     }
+    return event if privacy is None else event | _withheld(privacy)
 
 
 def evaluate(command: Command, on_progress: OnProgress) -> Event:
@@ -171,6 +182,28 @@ def check(command: Command, on_progress: OnProgress) -> Event:
 
 def _task_and_plan(command: Command) -> tuple[Task[Any], TrainingPlan]:
     return resolve(command["task"]), TrainingPlan.model_validate(command["plan"])
+
+
+def _sealed(payload: bytes, command: Command) -> bytes:
+    """The payload for the coordinator alone, where its key is told: only so it is on a disk."""
+    told = command.get("seal")
+    if told is None:
+        return payload
+    return seal(payload, bytes.fromhex(told["key"]), bytes.fromhex(told["about"]))
+
+
+def _privacy(command: Command) -> Privacy | None:
+    given = command.get("privacy")
+    rule = Privacy() if given is None else Privacy.model_validate(given)
+    return rule if rule.is_on else None
+
+
+def _withheld(privacy: Privacy) -> Event:
+    """That there is noise, and in place of each figure about the data what says nothing of it."""
+    told: Event = {"noised": {"clip": privacy.clip, "noise": privacy.noise}}
+    if privacy.tell_figures:
+        return told
+    return told | {"examples": 1, "steps": 0, "seconds": 0.0, "metrics": {}}
 
 
 def _received_model(

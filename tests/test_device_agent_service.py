@@ -31,7 +31,13 @@ def settings(folder: Path, **fields: Any) -> AgentSettings:
     chunk = folder / "chunk.npz"
     chunk.touch()
     return AgentSettings(
-        **{"device": "one", "chunk": chunk, "state_dir": folder / "state", **fields}
+        **{
+            "insecure": True,
+            "device": "one",
+            "chunk": chunk,
+            "state_dir": folder / "state",
+            **fields,
+        }
     )
 
 

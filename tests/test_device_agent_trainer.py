@@ -84,6 +84,8 @@ def test_the_worker_is_told_what_to_train_on_and_where_to_lay_it(
         "checkpoint_s": 60.0,
         "residual": "residual",
         "slowdown": 2.0,
+        "privacy": None,
+        "seal": None,
         "output": "output",
         "residual_output": "rest",
         "layout": [["w", [2]]],
