@@ -37,18 +37,36 @@ def _as_services(*roles: str) -> dict[str, Command]:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("experiments.demo:main", "a whole federation on this machine, shown live"),
+    "broker init": Command("broker.commands:init_main", "make the authority of a federation"),
     "broker run": Command("broker.run:main", "start an MQTT broker"),
+    "broker enroll": Command("broker.enrolling:main", "let a device in"),
+    "broker revoke": Command("broker.commands:revoke_main", "shut a device out"),
+    "broker list": Command("broker.commands:list_main", "show who is enrolled"),
+    "broker render": Command("broker.rendering:main", "write the configuration of a mosquitto"),
     "coordinator run": Command("coordinator.service:main", "make versions of the model"),
     "coordinator inspect": Command("coordinator.inspection:main", "show what is on record"),
     "coordinator replay": Command(
         "coordinator.replaying:main", "make versions again, without some devices if so asked"
     ),
+    "coordinator rotate-key": Command(
+        "coordinator.rotation:main", "make a new key to which updates are sealed"
+    ),
+    "coordinator quarantine": Command(
+        "coordinator.quarantining:quarantine", "keep a device's updates out of the model"
+    ),
+    "coordinator release": Command(
+        "coordinator.quarantining:release", "let a device out of quarantine"
+    ),
     "coordinator status": Command("coordinator.status:main", "tell how a coordinator is doing"),
+    "agent join": Command("device_agent.joining:main", "become a member of a federation"),
     "agent run": Command("device_agent.service:main", "train on this device's data"),
     "agent status": Command("device_agent.status:main", "tell how this device is doing"),
     "agent doctor": Command("device_agent.doctor:main", "tell what this device lacks"),
     **_as_services("broker", "coordinator", "gateway", "agent"),
     "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
+    "lab attack": Command(
+        "experiments.attacks.command:main", "what hostile devices cost, under each rule"
+    ),
     "lab baseline": Command("experiments.baseline:main", "train the same model centrally"),
 }
 

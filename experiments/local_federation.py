@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from broker.start import RunningBroker
+from broker.start import RunningBroker, choose
 from broker.start import start as start_broker
 from config.failures import ExitCode, Failure
 from config.settings import AgentSettings, BrokerSettings, CoordinatorSettings, DemoSettings
@@ -20,8 +20,9 @@ from experiments.children import Children, flockwise_command
 from experiments.display import Display
 from experiments.following import follow
 from experiments.interruption import Interruption
+from experiments.membership import give_memberships
 from experiments.preparation import Prepared
-from experiments.roles import agent_settings, coordinator_settings, link_to
+from experiments.roles import FEDERATION, agent_settings, coordinator_settings, link_to
 from experiments.run_directory import RunDirectory
 from experiments.scoreboard import COORDINATOR, Ended, Run, Scoreboard, opening
 from experiments.settings_file import write_settings
@@ -56,6 +57,8 @@ class LocalFederation:
         self._data = data
         self._children = Children()
         self._restarts = 0
+        self._has_tls = choose(settings.broker).kind == "mosquitto"
+        give_memberships(run, FEDERATION, data.examples, tls=self._has_tls)
         self._broker = self._start_broker(port=0)
 
     @property
@@ -122,8 +125,15 @@ class LocalFederation:
         )
 
     def _start_broker(self, port: int) -> RunningBroker:
-        settings = BrokerSettings(kind=self._settings.broker, port=port)
-        return start_broker(settings, self._run.path)
+        settings = BrokerSettings(
+            kind=self._settings.broker,
+            host="127.0.0.1",
+            port=port,
+            authority=self._run.authority if self._has_tls else None,
+            insecure=not self._has_tls,
+        )
+        self._run.broker.mkdir(exist_ok=True)
+        return start_broker(settings, self._run.broker)
 
     def _start_roles(self) -> None:
         link = link_to(self._broker.host, self._broker.port)

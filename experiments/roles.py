@@ -20,7 +20,7 @@ from experiments.run_directory import RunDirectory
 # What the display is drawn from: progress is told at debug only.
 _LEVEL: LogLevel = "debug"
 _FORMAT: LogFormat = "json"
-_FEDERATION = FederationName(name="demo")
+FEDERATION = FederationName(name="demo")
 
 
 def coordinator_settings(
@@ -32,6 +32,7 @@ def coordinator_settings(
     return CoordinatorSettings(
         **_common(link),
         state_dir=run.coordinator,
+        membership=run.membership,
         strategy=settings.strategy,
         test_set=run.test_set,
         evaluate_every=recipes.evaluate_every(settings),
@@ -67,6 +68,6 @@ def _common(link: Link) -> dict[str, Any]:
     return {
         "log_level": _LEVEL,
         "log_format": _FORMAT,
-        "federation": _FEDERATION,
+        "federation": FEDERATION,
         "link": link,
     }

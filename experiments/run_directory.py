@@ -30,6 +30,21 @@ class RunDirectory:
         return self.chunks / TEST_SET
 
     @property
+    def authority(self) -> Path:
+        """Who says who is a member."""
+        return self.path / "authority"
+
+    @property
+    def broker(self) -> Path:
+        """Files and log of the broker."""
+        return self.path / "broker"
+
+    @property
+    def membership(self) -> Path:
+        """The coordinator's keys."""
+        return self.authority / "coordinator"
+
+    @property
     def coordinator(self) -> Path:
         """State, reports and log of the coordinator."""
         return self.path / COORDINATOR

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from broker import mosquitto
-from broker.address import listening_address
+from broker.address import listening_address, require_consent
 from config.failures import ExitCode, Failure
 from config.settings import BrokerSettings
 from installation.configuration import Configuration
@@ -27,17 +27,19 @@ def wanted_broker(
         raise Failure(
             ExitCode.CONFIG, "broker: port is 0, any that is free; a service needs one to be found"
         )
+    require_consent(settings)
     # Where our own broker runs already, it is what holds the port.
     free = 0 if is_active(machine, service.unit) else settings.port
     host = _listening(machine, settings, free)
     program = None if settings.kind == "embedded" else mosquitto.find()
-    if program is None and settings.kind == "mosquitto":
+    if program is None and (settings.kind == "mosquitto" or settings.authority is not None):
         raise Failure(
             ExitCode.CONFIG,
             "broker: mosquitto is not installed; install it (Debian: apt install mosquitto) "
-            "or set kind to embedded",
+            "or set kind to embedded and no authority",
         )
-    if program is None:
+    if program is None or settings.authority is not None:
+        # With an authority it is `flockwise broker run` that starts mosquitto and keeps it up.
         return Wanted(service, configuration, memory_max)
     text = mosquitto.configuration(host, settings.port)
     notifies = b"sd_notify" in Path(program).read_bytes()
@@ -54,4 +56,5 @@ def _listening(machine: Machine, settings: BrokerSettings, port: int) -> str:
             f"broker: the distribution's {_OF_THE_DISTRIBUTION} takes port 1883; let it go "
             f"(systemctl disable --now {_OF_THE_DISTRIBUTION}), or set another port",
         )
-    return listening_address(settings.host, port, insecure=settings.insecure).host
+    is_open = settings.authority is not None
+    return listening_address(settings.host, port, loopback_only=not is_open).host

@@ -24,6 +24,7 @@ from config.settings import (
     Settings,
 )
 from installation.machine import Machine
+from installation.membership import FOLDER, membership_of
 from installation.places import Role, Service
 from installation.settings_text import with_values
 
@@ -62,12 +63,14 @@ class Configuration:
         settings: what it says.
         text: what goes to /etc/flockwise.
         data: the chunk or test set that it names.
+        membership: the directory of its keys in a federation.
         credentials: the keys that it names.
     """
 
     settings: Settings
     text: str
     data: Path | None
+    membership: Path | None
     credentials: tuple[Credential, ...]
 
 
@@ -87,7 +90,8 @@ def read_configuration(machine: Machine, service: Service, file: Path | None) ->
     text = file.expanduser().read_text() if file else _EMPTY.format(role=service.role)
     link = getattr(settings, "link", None)
     credentials = _credentials(link) if isinstance(link, Link) else ()
-    configuration = Configuration(settings, text, _data(settings), credentials)
+    membership = membership_of(settings)
+    configuration = Configuration(settings, text, _data(settings), membership, credentials)
     _require_files(machine, service, configuration)
     own = _own_values(service, configuration)
     return dataclasses.replace(configuration, text=with_values(text, own, str(file)))
@@ -99,6 +103,8 @@ def _own_values(service: Service, configuration: Configuration) -> dict[str, tup
     if configuration.data is not None and service.data is not None:
         name = "chunk" if service.role == "agent" else "test_set"
         values[name] = (name, f"{service.state_link}/{Path(service.data).name}")
+    if getattr(configuration.settings, "membership", None) is not None:
+        values["membership"] = ("membership", f"{service.state_link}/{FOLDER}")
     if any(one.name == "password" and one.content is not None for one in configuration.credentials):
         values["link.password"] = ("link.password_file", f"{service.credentials}/password")
     return values
@@ -137,6 +143,9 @@ def _require_files(machine: Machine, service: Service, configuration: Configurat
     """Raise Failure for a file that is named and is neither there nor installed already."""
     if configuration.data is not None and service.data is not None:
         _require(configuration.data, machine.at(service.data))
+    if configuration.membership is not None:
+        installed = machine.at(f"{service.state}/{FOLDER}")
+        _require(configuration.membership / "member.json", installed / "member.json")
     for credential in configuration.credentials:
         if credential.source is not None:
             place = machine.at(service.credentials) / credential.name

@@ -13,6 +13,7 @@ from installation.distribution import Source
 from installation.environment import AddToEnvironment, MakeEnvironment, current, next_environment
 from installation.keys import key_steps
 from installation.machine import Machine
+from installation.membership import FOLDER, CopyMembership
 from installation.places import (
     COMMAND,
     CONFIGURATION,
@@ -53,6 +54,8 @@ class Wanted:
     @property
     def extra(self) -> str | None:
         """The extra of the distribution that it needs."""
+        if getattr(self.configuration.settings, "authority", None) is not None:
+            return None  # mosquitto, started by our own process
         return None if self.mosquitto else self.service.role
 
 
@@ -141,12 +144,15 @@ def _installed_extras(machine: Machine) -> set[str]:
 def _service_steps(machine: Machine, wanted: Wanted) -> list[Step]:
     service, configuration = wanted.service, wanted.configuration
     steps: list[Step] = []
-    if configuration.data is not None and service.data is not None:
+    if configuration.data is not None or configuration.membership is not None:
         # As systemd would make them; what it finds there becomes the service's at its first start.
         steps.append(MakeDirectory("/var/lib/private", 0o700))
         steps.append(MakeDirectory(_PRIVATE_STATES, 0o755))
         steps.append(MakeDirectory(service.state, 0o700))
+    if configuration.data is not None and service.data is not None:
         steps.append(CopyFile(configuration.data, service.data))
+    if configuration.membership is not None:
+        steps.append(CopyMembership(configuration.membership, f"{service.state}/{FOLDER}"))
     steps.append(WriteFile(service.configuration, configuration.text, keeps=True))
     if wanted.mosquitto is not None:
         steps.append(WriteFile(MOSQUITTO_CONFIGURATION, wanted.mosquitto[1]))

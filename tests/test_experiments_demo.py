@@ -97,7 +97,9 @@ def test_a_demo_runs_from_images_to_a_summary(tmp_path: Path) -> None:
     assert all(one["bytes_up"] > 60_000 for one in summary["devices"].values())
     assert re.search(r"version 2  accuracy \d+\.\d % \(generated images\)", done.stderr)
     for name in (
-        "broker.log",
+        "broker/broker.log",
+        "authority/authority.json",
+        "devices/device-000/membership/signing.key",
         "demo.toml",
         "chunks/test.npz",
         "coordinator/reports.jsonl",

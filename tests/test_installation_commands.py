@@ -286,12 +286,15 @@ def test_a_password_is_never_written_where_others_read_it(bench: Bench) -> None:
 
 
 def test_a_gateway_is_a_broker_and_a_coordinator(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(mosquitto, "find", lambda: None)
     monkeypatch.setattr("installation.brokers.listening_address", lambda host, *_, **__: host)
     monkeypatch.setattr("installation.brokers._listening", lambda *_: "127.0.0.1")
-    assert install("gateway", ["--from", str(bench.wheel)], bench.machine) == ExitCode.OK
+    settings = tmp_path / "broker.toml"
+    settings.write_text("insecure = true\n")
+    argv = ["--broker-config", str(settings), "--from", str(bench.wheel)]
+    assert install("gateway", argv, bench.machine) == ExitCode.OK
     started = [argv[-1] for argv in bench.programs.ran if argv[1] == "restart"]
     assert started == ["flockwise-broker.service", "flockwise-coordinator.service"]
     installs = [argv for argv in bench.programs.ran if "install" in argv]
@@ -305,17 +308,42 @@ def test_mosquitto_is_run_by_its_own_configuration(
     program.write_bytes(b"ELF sd_notify")
     monkeypatch.setattr(mosquitto, "find", lambda: program)
     settings = tmp_path / "broker.toml"
-    settings.write_text("port = 18830\n")
+    settings.write_text("port = 18830\ninsecure = true\n")
     install("broker", ["--config", str(settings), "--from", str(bench.wheel)], bench.machine)
     unit = bench.text("etc/systemd/system/flockwise-broker.service")
     assert f"Type=notify\nExecStart={program} -c /etc/flockwise/mosquitto.conf\n" in unit
     assert "listener 18830 127.0.0.1" in bench.text("etc/flockwise/mosquitto.conf")
 
 
-def test_the_port_of_the_distributions_broker_is_not_taken_from_it(bench: Bench) -> None:
-    bench.programs.enabled.add("mosquitto.service")
-    with pytest.raises(Failure, match=r"systemctl disable --now mosquitto\.service") as caught:
+def test_a_broker_with_an_authority_is_run_by_our_own_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mosquitto, "find", lambda: tmp_path / "mosquitto")
+    settings = tmp_path / "broker.toml"
+    settings.write_text('authority = "authority"\nport = 18883\nhost = "127.0.0.1"\n')
+    install("broker", ["--config", str(settings), "--from", str(bench.wheel)], bench.machine)
+    unit = bench.text("etc/systemd/system/flockwise-broker.service")
+    assert "flockwise broker run --config /etc/flockwise/broker.toml\n" in unit
+    installs = [argv for argv in bench.programs.ran if "install" in argv]
+    assert "[broker]" not in installs[0][-1]
+
+
+def test_a_broker_that_would_ask_nobody_who_they_are_is_not_installed_unasked(
+    bench: Bench,
+) -> None:
+    with pytest.raises(Failure, match="flockwise broker init") as caught:
         install("broker", ["--from", str(bench.wheel)], bench.machine)
+    assert caught.value.code is ExitCode.CONFIG
+
+
+def test_the_port_of_the_distributions_broker_is_not_taken_from_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.programs.enabled.add("mosquitto.service")
+    settings = tmp_path / "broker.toml"
+    settings.write_text("insecure = true\n")
+    with pytest.raises(Failure, match=r"systemctl disable --now mosquitto\.service") as caught:
+        install("broker", ["--config", str(settings), "--from", str(bench.wheel)], bench.machine)
     assert caught.value.code is ExitCode.PORT_TAKEN
 
 
