@@ -139,7 +139,7 @@ def main(argv: Sequence[str]) -> int:
 def _with_broker(measure: Callable[[RunningBroker, Path], Any]) -> Any:
     with tempfile.TemporaryDirectory(prefix="footprint-") as name:
         folder = Path(name)
-        settings = BrokerSettings(kind="mosquitto", port=0)
+        settings = BrokerSettings(kind="mosquitto", port=0, insecure=True)
         with start(settings, folder / "broker") as broker:
             return measure(broker, folder)
 

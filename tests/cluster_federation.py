@@ -91,6 +91,7 @@ class Federation:
             "federation": {"name": self.name},
             "link": Link(port=port, backoff_base_s=0.2, backoff_cap_s=1),
             "log_format": "json",
+            "insecure": True,
         }
 
 

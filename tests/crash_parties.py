@@ -80,6 +80,7 @@ def be_agent(run: Run, device: str) -> int:
 def _common(run: Run) -> dict[str, Any]:
     link = {"host": "127.0.0.1", "port": run.port}
     return {
+        "insecure": True,
         "federation": {"name": run.directory.name},
         "link": {**link, "backoff_base_s": 0.05, "backoff_cap_s": 0.2},
         "transfer": {"chunk_bytes": 2048, "silence_s": 0.4, "patience_s": 0.3},

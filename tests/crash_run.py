@@ -209,11 +209,15 @@ class Run:
 
     def _command(self, words: Sequence[str]) -> None:
         """Run a command of the coordinator, again if it is killed."""
-        from coordinator import inspection, replaying  # noqa: PLC0415
+        from coordinator import inspection, quarantining, replaying  # noqa: PLC0415
 
         place = {"replayed": str(self.directory / "replayed.safetensors")}
         command, *rest = [place.get(word, word) for word in words]
-        main = {"replay": replaying.main, "inspect": inspection.main}[command]
+        main = {
+            "replay": replaying.main,
+            "inspect": inspection.main,
+            "quarantine": quarantining.quarantine,
+        }[command]
         argv = ["--state-dir", str(self.coordinator), *rest]
         former = self.parties[0]
         party = Party(command, "coordinator", lambda: main(argv), former.planned)

@@ -11,7 +11,7 @@ PRIMITIVES = frozenset(
     {
         *("write", "write_text", "flush", "fsync", "pwrite", "savez", "copyfile", "open"),
         *("replace", "unlink", "touch", "mkdir", "symlink_to", "TemporaryDirectory"),
-        *("truncate", "ftruncate", "posix_fallocate"),
+        *("truncate", "ftruncate", "posix_fallocate", "chown"),
         *("connect", "execute", "executescript", "close"),
         *("publish", "subscribe", "unsubscribe"),
     }
@@ -32,6 +32,7 @@ READS = frozenset(
             "with_name",
         ),
         *("read", "read_bytes", "read_text", "pread", "memmap", "seek", "fileno", "fetchone"),
+        *("fetchall", "geteuid"),
         *("glob", "iterdir", "scandir", "expanduser", "disk_usage"),
         *("getpid", "urandom", "cpu_count", "strerror", "flock", "ioctl", "wait"),
     }

@@ -206,7 +206,7 @@ class Federation:
         return lambda: an_agent(broker, state, chunk, name, stub=True, **settings)
 
     def _start_broker(self) -> None:
-        settings = BrokerSettings(kind=self.plan.broker_kind, port=self._port)
+        settings = BrokerSettings(kind=self.plan.broker_kind, port=self._port, insecure=True)
         self._broker = start(settings, self.directory / BROKER)
         self._broker_back_s = inf
 

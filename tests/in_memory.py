@@ -22,11 +22,13 @@ from federation.layout import Layout, TensorSpec
 from federation.loopback import Faults, LoopbackBroker, LoopbackSession
 from federation.machine import Log, Moment, Publish, Stop, Subscribe, Tick, Unsubscribe
 from federation.messages import Chunk, Header, Offer, State, encode
-from federation.session import Identity
+from federation.sealing import key_id
+from federation.session import Identity, Inbox
 from federation.sizes import encoded_size
 from federation.topics import Topics
-from federation.transfer import manifest_of
+from federation.transfer import chunk_digest, manifest_of
 from federation.virtual_time import VirtualTime
+from tests.trust import Trust
 
 TOPICS = Topics("flockwise", "test")
 NO_FAULTS = Faults()
@@ -41,8 +43,12 @@ class CoordinatorDisk:
     entered: dict[cv.UpdateId, cv.Accepted] = field(default_factory=dict)
     refused: dict[cv.UpdateId, str] = field(default_factory=dict)
     applied: dict[cv.UpdateId, int] = field(default_factory=dict)
+    aside: set[cv.UpdateId] = field(default_factory=set)
+    quarantine: dict[str, cv.Entry] = field(default_factory=dict)
     spool: dict[cv.UpdateId, dict[int, bytes]] = field(default_factory=dict)
     versions: list[bytes] = field(default_factory=list)
+    founded: int = 0
+    believed: dict[cv.UpdateId, tuple[Offer, bytes]] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,13 +62,15 @@ class AgentDisk:
     store: dict[tuple[int, int], bytes] = field(default_factory=dict)
     header: Header | None = None
     committed: list[int] = field(default_factory=list)
+    made: dict[int, tuple[Offer, bytes]] = field(default_factory=dict)  # as it was before sealing
 
 
 class Party:
     """What the two kinds of shell share: an inbox, a core, timers, one effect after another."""
 
     core: Any
-    session: LoopbackSession
+    session: Any  # `wire`, or in a secured world one around it
+    wire: LoopbackSession
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -75,6 +83,19 @@ class Party:
     def inbox(self, event: Any) -> None:
         self.world.time.call_in(0, lambda: self.handle(event))
 
+    def connect(self, identity: Identity) -> None:
+        """Make the session, and what carries its bytes."""
+
+        def bare(identity: Identity, inbox: Inbox) -> LoopbackSession:
+            self.wire = LoopbackSession(self.world.broker, identity, inbox)
+            return self.wire
+
+        trust = self.world.trust
+        if trust is None:
+            self.session = bare(identity, self.inbox)
+        else:
+            self.session = trust.session(bare, identity, self)
+
     def later(self, delay_s: float, event: Any) -> None:
         self.world.time.call_in(delay_s, lambda: self.handle(event))
 
@@ -84,6 +105,7 @@ class Party:
         at = Moment(self.world.time.now_s, self.world.random.random())
         effects = self.core.handle(event, at)
         self.core.validate()
+        self.world.took(self, event, effects)
         for effect in effects:
             self.carry_out(effect)
             if self.world.kills_after(self, effect):
@@ -120,7 +142,7 @@ class Party:
 
     def kill(self) -> None:
         self.alive = False
-        self.session.vanish()
+        self.wire.vanish()
 
 
 class Agent(Party):
@@ -141,6 +163,8 @@ class Agent(Party):
             disk.offers.values(),
             disk.trained,
             header if whole else None,
+            seen=header,
+            sealed=world.trust is not None,
         )
         self.job: object = None
         identity = Identity(
@@ -151,7 +175,7 @@ class Agent(Party):
             ),
             disk.boots,
         )
-        self.session = LoopbackSession(world.broker, identity, self.inbox)
+        self.connect(identity)
         self.inbox(Tick())
         if start:
             self.session.start()
@@ -163,13 +187,15 @@ class Agent(Party):
         disk = self.disk
         match effect:
             case av.Prepare(header=header):
+                if disk.header is not None and disk.header.ledger != header.ledger:
+                    disk.store.clear()
                 disk.header = header
                 self.later(0.01, av.Prepared(header, self.held(header)))
             case av.StoreChunk(header=header, index=index, data=data):
                 disk.store[header.version, index] = data
             case av.Train(header=header):
                 whole = b"".join(disk.store[header.version, i] for i in range(header.payload.count))
-                assert whole == self.world.coordinator_disk.versions[header.version]
+                assert whole == self.world.ledgers[header.ledger].versions[header.version]
                 self.train(header)
             case av.Look():
                 self.inbox(av.Looked(""))
@@ -195,13 +221,16 @@ class Agent(Party):
             if self.job is job and self.world.training:
                 self.handle(ended)
 
-        self.world.time.call_in(self.world.training_s(), end)
+        self.world.time.call_in(self.world.training_s(self.device), end)
 
     def commit(self, header: Header, outcome: av.TrainingEnded) -> Offer:
         disk = self.disk
         sequence = disk.next_sequence
         size = encoded_size("int8", LAYOUT.size)
-        payload = random.Random(f"{disk.outbox!r}{sequence}").randbytes(size)
+        made = payload = random.Random(f"{disk.outbox!r}{sequence}").randbytes(size)
+        trust = self.world.trust
+        if trust is not None:
+            made, payload = trust.sealed(self.device, disk.outbox, sequence, header)
         offer = Offer(
             outbox=disk.outbox,
             sequence=sequence,
@@ -213,8 +242,10 @@ class Agent(Party):
             steps=outcome.steps,
             train_s=outcome.train_s,
             metrics=outcome.metrics,
+            seal=b"" if trust is None else key_id(header.seal),
         )
         disk.next_sequence += 1
+        disk.made[sequence] = offer, made
         disk.offers[sequence] = offer
         disk.payloads[sequence] = payload
         disk.trained = (header.ledger, header.version)
@@ -231,8 +262,19 @@ class Coordinator(Party):
         if not disk.versions:
             disk.versions.append(self.payload(0))
         self.me = coordinator_core.Self(disk.ledger, world.random.randbytes(8), disk.boots)
-        waiting = tuple(a for id, a in disk.entered.items() if id not in disk.applied)
-        memory = cv.Recollection(disk.ledger, self.info(), dict(disk.settled), waiting)
+        done = {*disk.applied, *disk.aside}
+        waiting = tuple(a for id, a in disk.entered.items() if id not in done)
+        memory = cv.Recollection(
+            disk.ledger,
+            self.info(),
+            dict(disk.settled),
+            waiting,
+            contributed={id.device: version for id, version in disk.applied.items()},
+            entries=dict(disk.quarantine),
+            founded=disk.founded,
+            signer=0 if world.trust is None else world.trust.epoch,
+            seals=frozenset() if world.trust is None else world.trust.keyring.names,
+        )
         self.core = coordinator_core.CoordinatorCore(self.me, TOPICS, settings, memory)
         identity = Identity(
             "test-coordinator",
@@ -242,16 +284,19 @@ class Coordinator(Party):
             ),
             disk.boots,
         )
-        self.session = LoopbackSession(world.broker, identity, self.inbox)
+        self.connect(identity)
         self.session.start()
 
     def payload(self, version: int) -> bytes:
-        return random.Random(version).randbytes(encoded_size("float32", LAYOUT.size))
+        what = f"{self.disk.ledger!r} {version}"
+        return random.Random(what).randbytes(encoded_size("float32", LAYOUT.size))
 
     def info(self) -> cv.VersionInfo:
         version = len(self.disk.versions) - 1
         manifest = manifest_of(self.disk.versions[version], self.settings.transfer.chunk_bytes)
-        return cv.VersionInfo(version, "float32", manifest, LAYOUT)
+        trust = self.world.trust
+        seal = b"" if trust is None else trust.keyring.current
+        return cv.VersionInfo(version, "float32", manifest, LAYOUT, seal)
 
     def chunk(self, version: int, index: int) -> bytes:
         payload = self.disk.versions[version]
@@ -261,23 +306,35 @@ class Coordinator(Party):
     def do(self, effect: Any) -> None:
         disk = self.disk
         match effect:
-            case cv.OpenUpload(id=id):
-                held = frozenset(disk.spool.setdefault(id, {}))
-                self.inbox(cv.UploadOpened(id, held))
+            case cv.OpenUpload(id=id, payload=manifest):
+                pieces = disk.spool.setdefault(id, {})
+                held = {i for i in pieces if chunk_digest(pieces[i]) == manifest.digest(i)}
+                self.inbox(cv.UploadOpened(id, frozenset(held)))
             case cv.WriteChunk(id=id, offset=offset, data=data):
                 disk.spool[id][offset // self.settings.transfer.chunk_bytes] = data
             case cv.DropUpload(id=id):
                 disk.spool.pop(id, None)
-            case cv.Screen(id=id):
-                self.later(0.02, cv.Screened(id, 1.0, None))
+            case cv.Screen(id=id, offer=offer):
+                trust, screened = self.world.trust, cv.Screened(id, 1.0, None)
+                if trust is not None:
+                    screened = trust.screened(disk.spool, id, offer)
+                self.later(0.02, screened)
             case cv.Judge(id=id, offer=offer, refusal=reason):
                 assert id not in disk.entered, "entered twice"
                 if reason is None:
                     disk.entered[id] = cv.Accepted(id, offer.base_version, offer.examples)
                     disk.settled[id.device, id.outbox] = id.sequence
+                    pieces = disk.spool.get(id, {})
+                    disk.believed[id] = offer, b"".join(pieces[i] for i in sorted(pieces))
                 else:
                     disk.refused[id] = reason
                 self.inbox(cv.Judged(effect))
+            case cv.Quarantine(device=device, entry=entry):
+                disk.quarantine[device] = entry
+            case cv.SetAside(ids=ids):
+                assert disk.aside.isdisjoint(ids), "set aside twice"
+                assert disk.applied.keys().isdisjoint(ids), "set aside after it was applied"
+                disk.aside.update(ids)
             case cv.Combine():
                 self.world.time.call_in(0.05, lambda: self.combine(effect))
             case cv.Announce(info=info, slot=slot, header=header):
@@ -287,7 +344,8 @@ class Coordinator(Party):
                     self.session.publish(Publish(topic, payload, qos=0, retain=True))
                 self.session.publish(Publish(TOPICS.model, header, retain=True))
             case cv.ServeChunk(topic=topic, version=version, index=index):
-                self.session.publish(Publish(topic, self.chunk(version, index), qos=0))
+                if version < len(disk.versions):
+                    self.session.publish(Publish(topic, self.chunk(version, index), qos=0))
             case cv.Evaluate(version=version):
                 self.later(0.5, cv.Evaluated(version, {"accuracy": 0.5}))
 
@@ -298,6 +356,7 @@ class Coordinator(Party):
         for contribution in effect.contributions:
             assert contribution.id not in self.disk.applied, "applied twice"
             assert contribution.id in self.disk.entered
+            assert contribution.id not in self.disk.aside, "applied after it was set aside"
             self.disk.applied[contribution.id] = effect.base_version + 1
         self.disk.versions.append(self.payload(effect.base_version + 1))
         self.handle(cv.Combined(self.info(), effect.contributions))
@@ -315,29 +374,45 @@ class World:
         chunk_bytes: int = 1024,
         aggregation: dict[str, Any] | None = None,
         training_s: tuple[float, float] = (5.0, 20.0),
+        secured: bool = False,
         **settings: Any,
     ) -> None:
+        """Args:
+        secured: sign all messages and seal all updates, as roles with a membership do.
+        """
+        self.trust = Trust(TOPICS, LAYOUT) if secured else None
         self.random = random.Random(seed)
         self.time = VirtualTime()
-        self.broker = LoopbackBroker(self.time, faults, seed)
+        self.broker = self.a_broker(faults, seed)
         self.transfer = Transfer(chunk_bytes=chunk_bytes)
         self.training = True
         self.carried_out: Counter[str] = Counter()
         self.deaths: dict[str, frozenset[int]] = {}
         self._training_s = training_s
+        self.training_times: dict[str, tuple[float, float]] = {}  # where a device's differ
         rule = {"buffer_size": 2, "deadline_s": 30, "max_staleness": 10_000, **(aggregation or {})}
         self.settings = CoordinatorSettings(
             task="task", transfer=self.transfer, aggregation=rule, **settings
         )
         self.coordinator_disk = CoordinatorDisk()
+        self.ledgers = {self.coordinator_disk.ledger: self.coordinator_disk}
         self.agent_disks = {
-            f"device-{n}": AgentDisk(outbox=b"outbox-%d" % n) for n in range(devices)
+            f"device-{n}": AgentDisk(outbox=b"outbox%02d" % n) for n in range(devices)
         }
         self.coordinator = Coordinator(self, self.coordinator_disk, self.settings)
         self.agents = {d: Agent(self, d, disk) for d, disk in self.agent_disks.items()}
 
-    def training_s(self) -> float:
-        return self.random.uniform(*self._training_s)
+    def a_broker(self, faults: Faults, seed: int) -> LoopbackBroker:
+        return LoopbackBroker(self.time, faults, seed)
+
+    def opened(self, party: Party, event: Any, *, believed: bool) -> None:
+        """A signed session has looked at a message; for worlds that watch."""
+
+    def took(self, party: Party, event: Any, effects: list[Any]) -> None:
+        """A party has handled an event; for worlds that watch."""
+
+    def training_s(self, device: str) -> float:
+        return self.random.uniform(*self.training_times.get(device, self._training_s))
 
     def restart_agent(self, device: str) -> None:
         self.agents[device].kill()
@@ -346,6 +421,12 @@ class World:
     def restart_coordinator(self) -> None:
         self.coordinator.kill()
         self.coordinator = Coordinator(self, self.coordinator_disk, self.settings)
+
+    def set_quarantine(self, device: str, *, to: bool) -> None:
+        """Somebody puts a device there, or lets it out, by hand."""
+        disk = self.coordinator_disk
+        disk.quarantine[device] = cv.Entry(to, "hand", "a test", len(disk.versions) - 1)
+        self.coordinator.inbox(cv.QuarantineChanged(dict(disk.quarantine)))
 
     def kills_after(self, party: Party, effect: Any) -> bool:
         """Count an effect; kill and restart its party if `deaths` names this number of it."""
@@ -372,7 +453,8 @@ class World:
         return (
             not any(disk.offers for disk in self.agent_disks.values())
             and len(self.coordinator.core.uploads) == 0
-            and set(self.coordinator_disk.applied) == set(self.coordinator_disk.entered)
+            and {*self.coordinator_disk.applied, *self.coordinator_disk.aside}
+            == set(self.coordinator_disk.entered)
         )
 
     def trained(self) -> set[cv.UpdateId]:

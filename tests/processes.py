@@ -113,6 +113,7 @@ def a_coordinator(
     whole = {
         "link": quick(broker),
         "state_dir": state,
+        "insecure": "membership" not in settings,
         "training": {"model": "tutorial-cnn"},
         "aggregation": {"buffer_size": 2},
         "reporting": {"wandb": "off"},
@@ -136,6 +137,7 @@ def an_agent(
         "link": quick(broker),
         "state_dir": state,
         "chunk": chunk,
+        "insecure": "membership" not in settings,
         "device": device,
         "threads": 1,
         "log_format": "json",
@@ -169,7 +171,7 @@ def a_broker(kind: BrokerKind, directory: Path) -> Iterator[RunningBroker]:
         choose(kind)
     except Failure as failure:
         pytest.skip(str(failure))
-    with start(BrokerSettings(kind=kind, port=0), directory) as broker:
+    with start(BrokerSettings(kind=kind, port=0, insecure=True), directory) as broker:
         yield broker
 
 

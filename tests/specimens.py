@@ -94,8 +94,10 @@ def an_id(device: str = "one", sequence: int = 0, outbox: bytes = OUTBOX) -> cv.
     return cv.UpdateId(device, outbox, sequence)
 
 
-def accepted(device: str = "one", sequence: int = 0, base: int = 0, examples: int = 10) -> Any:
-    return cv.Accepted(an_id(device, sequence), base, examples)
+def accepted(
+    device: str = "one", sequence: int = 0, base: int = 0, examples: int = 10, norm: float = 1.0
+) -> Any:
+    return cv.Accepted(an_id(device, sequence), base, examples, norm)
 
 
 def a_version(version: int, payload: bytes = bytes(8)) -> cv.VersionInfo:

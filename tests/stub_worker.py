@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # it is started as a file
 
 from federation.compression import encode
 from federation.files import is_storage_full, replace_file
+from federation.sealing import seal
 from learning.process import WAITING_FOR_ROOM
 
 ELEMENTS = int(os.environ.get("STUB_ELEMENTS", "3000"))
@@ -61,7 +62,10 @@ def _train(command: dict[str, Any]) -> dict[str, Any]:
         os._exit(0)
     _wait(about["train_s"])
     delta = known_delta(chunk.stem, sequence)
-    while not _is_written(output, encode("float32", delta)):
+    payload = encode("float32", delta)
+    if told := command.get("seal"):
+        payload = seal(payload, bytes.fromhex(told["key"]), bytes.fromhex(told["about"]))
+    while not _is_written(output, payload):
         _tell({"event": "progress", "phase": WAITING_FOR_ROOM, "done": 1.0}, command)
         _wait(RETRY_S)
     return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}

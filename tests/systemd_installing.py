@@ -29,6 +29,7 @@ from tests.systemd_machines import (
     figure,
     given,
     install,
+    install_gateway,
     kept,
     prepared,
     running,
@@ -51,7 +52,8 @@ def test_the_distributions_broker_is_told_of_and_left_alone() -> None:
     with container("fresh", prepared().layers) as machine:
         machine.boot()
         before = _files_of(machine)
-        refused = _flockwise(machine, "gateway", "install", program=FLOCKWISE)
+        settings = ("--broker-config", f"{given()}/broker.toml")
+        refused = _flockwise(machine, "gateway", "install", *settings, program=FLOCKWISE)
         assert refused.returncode == PORT_TAKEN
         assert "systemctl disable --now mosquitto.service" in refused.stderr
         assert _files_of(machine) == before
@@ -86,7 +88,7 @@ def test_a_bad_configuration_installs_nothing() -> None:
 
 def test_installing_again_changes_nothing(machine: Container) -> None:
     before = {unit: Service(machine, unit).pid for unit in ALL}
-    said = install(machine, "gateway", "--config", f"{given()}/coordinator.toml")
+    said = install_gateway(machine)
     assert "nothing was changed" in said
     said = install(machine, "agent", "--name", "one", "--config", f"{given()}/one.toml")
     assert "nothing was changed" in said

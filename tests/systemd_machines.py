@@ -39,6 +39,8 @@ AGENTS = (ONE, TWO, SLOW)
 GATEWAY = (BROKER, COORDINATOR)
 
 _COORDINATOR = """\
+insecure = true
+
 [training]
 model = "tutorial-cnn"
 
@@ -50,6 +52,7 @@ max_staleness = 100
 wandb = "off"
 """
 _AGENT = """\
+insecure = true
 device = "{name}"
 chunk = "{files}/{name}.npz"
 threads = 1
@@ -160,11 +163,18 @@ def installed() -> Container:
     with machine:
         machine.boot()
         machine.run("systemctl", "disable", "--now", "mosquitto.service")
-        install(machine, "gateway", "--config", f"{given()}/coordinator.toml")
+        install_gateway(machine)
         for name in ("one", "two", "slow"):
             install(machine, "agent", "--name", name, "--config", f"{given()}/{name}.toml")
         machine.power_off()
     return machine
+
+
+def install_gateway(machine: Container) -> str:
+    """A gateway for this machine alone, whose broker asks nobody who they are."""
+    files = given()
+    settings = ("--config", f"{files}/coordinator.toml", "--broker-config", f"{files}/broker.toml")
+    return install(machine, "gateway", *settings)
 
 
 def install(machine: Container, role: str, *options: str) -> str:
@@ -193,6 +203,7 @@ def given() -> Path:
     files = _runs() / "files"
     files.mkdir(parents=True)
     (files / "coordinator.toml").write_text(_COORDINATOR)
+    (files / "broker.toml").write_text("insecure = true\n")
     for seed, (name, slowdown, checkpoint_s) in enumerate(
         (("one", 10, 60), ("two", 10, 60), ("slow", 200, 1))
     ):

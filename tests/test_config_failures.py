@@ -16,6 +16,9 @@ def test_a_failure_keeps_its_facts_across_processes() -> None:
     assert (copy.code, copy.message) == (ExitCode.LOCKED, "state is in use")
 
 
-@pytest.mark.parametrize(("name", "number"), [("USAGE", 64), ("CONFIG", 78), ("DUPLICATE", 79)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("USAGE", 64), ("CONFIG", 78), ("DUPLICATE", 79)],
+)
 def test_exit_codes_that_units_rely_on_do_not_move(name: str, number: int) -> None:
     assert ExitCode[name] == number

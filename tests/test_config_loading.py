@@ -134,7 +134,7 @@ def test_an_unknown_section_suggests_the_nearest(file: Path) -> None:
 
 def test_a_value_where_a_section_belongs_is_told(file: Path) -> None:
     file.write_text("link = 3\n")
-    expected = f"{file}: link is 3, but must be a section: [link]"
+    expected = f"{file}: link must be a section: [link]"
     assert refusal("--config", str(file)) == expected
 
 

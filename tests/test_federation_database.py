@@ -83,6 +83,35 @@ def test_a_schema_that_fails_makes_nothing(tmp_path: Path) -> None:
         assert numbers(opened) == [1]
 
 
+STEPS = {1: "CREATE TABLE two (n); INSERT INTO numbers VALUES (2);", 2: "DROP TABLE two;"}
+
+
+def test_an_older_file_is_brought_up_to_date_step_by_step(tmp_path: Path) -> None:
+    open_database(tmp_path / "db", "box", SCHEMA, 1).close()
+    with closing(open_database(tmp_path / "db", "box", "not used;", 3, STEPS)) as opened:
+        assert numbers(opened) == [1, 2]
+        assert opened.execute("PRAGMA user_version").fetchone() == (3,)
+    with closing(open_database(tmp_path / "db", "box", "not used;", 3, STEPS)) as again:
+        assert numbers(again) == [1, 2], "it is done once"
+
+
+def test_a_file_that_is_too_old_or_too_new_is_left_as_it_is(tmp_path: Path) -> None:
+    open_database(tmp_path / "db", "box", SCHEMA, 1).close()
+    with pytest.raises(Failure, match="has format 1, this Flockwise knows 3"):
+        open_database(tmp_path / "db", "box", SCHEMA, 3, {2: STEPS[2]})
+    open_database(tmp_path / "new", "box", SCHEMA, 4).close()
+    with pytest.raises(Failure, match="has format 4, this Flockwise knows 3"):
+        open_database(tmp_path / "new", "box", SCHEMA, 3, STEPS)
+
+
+def test_a_step_that_fails_leaves_the_older_file(tmp_path: Path) -> None:
+    open_database(tmp_path / "db", "box", SCHEMA, 1).close()
+    with pytest.raises(Failure):
+        open_database(tmp_path / "db", "box", "", 3, {1: STEPS[1], 2: "DROP TABLE nothing;"})
+    with closing(open_database(tmp_path / "db", "box", SCHEMA, 1)) as opened:
+        assert numbers(opened) == [1]
+
+
 # A full disk
 
 

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, SmallMessage] = {
         agent="0.1.0",
         task="cifar10",
         paused="storage full",
+        privacy="epsilon at most 4",
     ),
     "header": Header(
         ledger=ID,
@@ -123,6 +124,7 @@ small_messages: st.SearchStrategy[SmallMessage] = st.one_of(
         agent=texts,
         task=texts,
         paused=texts,
+        privacy=texts,
     ),
     st.builds(
         Header,
@@ -364,7 +366,7 @@ def test_another_protocol_is_refused(protocol: object) -> None:
     assert "is not 1" in refused_fields(wire("hello") | {"protocol": protocol})
 
 
-@pytest.mark.parametrize("value", [None, True, 1, 1.5, "text", b"bytes", [1, 2], [["protocol", 1]]])
+@pytest.mark.parametrize("value", [None, True, 2, 1.5, "text", b"bytes", [1, 2], [["protocol", 1]]])
 def test_what_is_no_map_is_refused(value: object) -> None:
     assert refused_fields(value) == "not a map"
 

@@ -151,13 +151,13 @@ Connect = Callable[..., Client]
 def test_a_session_comes_back_when_its_broker_was_killed_and_started_again(
     tmp_path: Path, connect: Connect
 ) -> None:
-    with start(BrokerSettings(port=0), tmp_path / "first") as first:
+    with start(BrokerSettings(port=0, insecure=True), tmp_path / "first") as first:
         client = connect(first.port)
         client.told(Linked)
         os.kill(first.pid, signal.SIGKILL)
         client.told(Unlinked)
         assert not client.session.publish(Publish("news", b"lost"))
-    with start(BrokerSettings(port=first.port), tmp_path / "second"):
+    with start(BrokerSettings(port=first.port, insecure=True), tmp_path / "second"):
         earlier, later = client.told(Linked, times=2)
         assert later.incarnation > earlier.incarnation
         assert client.session.publish(Publish("news", b"heard"))

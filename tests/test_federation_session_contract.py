@@ -211,7 +211,7 @@ def broker(
         choose(request.param)
     except Failure as failure:
         pytest.skip(str(failure))
-    settings = BrokerSettings(kind=request.param, port=0)
+    settings = BrokerSettings(kind=request.param, port=0, insecure=True)
     with start(settings, tmp_path_factory.mktemp("broker")) as running:
         yield running
 

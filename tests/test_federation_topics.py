@@ -23,7 +23,11 @@ addresses = st.one_of(
     st.just(Address(Place.COORDINATOR)),
     st.just(Address(Place.MODEL)),
     st.builds(lambda s, i: Address(Place.MODEL_CHUNK, slot=s, index=i), numbers, numbers),
-    st.builds(Address, st.sampled_from([Place.DEVICE, Place.UP, Place.DOWN]), ids),
+    st.builds(
+        Address,
+        st.sampled_from([Place.DEVICE, Place.UP, Place.DOWN, Place.CSR, Place.CERTIFICATE]),
+        ids,
+    ),
 )
 
 
@@ -41,6 +45,10 @@ def build(topics: Topics, address: Address) -> str:
             return topics.up(address.device)
         case Place.DOWN:
             return topics.down(address.device)
+        case Place.CSR:
+            return topics.csr(address.device)
+        case Place.CERTIFICATE:
+            return topics.certificate(address.device)
 
 
 @given(federations, addresses)
@@ -50,7 +58,22 @@ def test_what_is_built_parses_back(topics: Topics, address: Address) -> None:
 
 
 levels = st.sampled_from(
-    ["coordinator", "model", "device", "up", "down", "camera-7", "0", "7", "07", "+", "#", "", "A"]
+    [
+        "coordinator",
+        "model",
+        "device",
+        "up",
+        "down",
+        "csr",
+        "camera-7",
+        "0",
+        "7",
+        "07",
+        "+",
+        "#",
+        "",
+        "A",
+    ]
 )
 
 
@@ -139,6 +162,8 @@ def test_the_topics_of_a_federation_read_like_the_plan() -> None:
     assert TOPICS.device("camera-7") == "flockwise/default/device/camera-7"
     assert TOPICS.up("camera-7") == "flockwise/default/device/camera-7/up"
     assert TOPICS.down("camera-7") == "flockwise/default/device/camera-7/down"
+    assert TOPICS.csr("camera-7") == "flockwise/default/device/camera-7/csr"
+    assert TOPICS.certificate("camera-7") == "flockwise/default/device/camera-7/certificate"
 
 
 def test_every_place_has_its_rights_once() -> None:
@@ -160,6 +185,10 @@ def test_the_coordinator_subscribes_to_all_devices_and_to_its_own_presence() -> 
         "flockwise/default/device/+",
         "flockwise/default/device/+/up",
     }
+
+
+def test_the_authority_subscribes_to_requests_alone() -> None:
+    assert TOPICS.authority_filters() == ("flockwise/default/device/+/csr",)
 
 
 def test_standing_filters_are_made_from_the_rights(monkeypatch: pytest.MonkeyPatch) -> None:

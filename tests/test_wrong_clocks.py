@@ -25,6 +25,10 @@ FILE_TIMES = frozenset(("st_mtime", "st_mtime_ns", "st_ctime", "st_ctime_ns", "g
 ALLOWED = {
     "device_agent/doctor.py": "tells a person that the clock is wrong",
     "device_agent/eligibility.py": "the hours in which a person lets the device work",
+    "federation/certificate_upkeep.py": "whether a certificate is due: it says so in dates",
+    "federation/certificates.py": "dates of certificates",
+    "federation/membership.py": "whether a file has changed: its time is compared with itself",
+    "federation/renewal.py": "whether a certificate is due: it says so in dates",
     "federation/status_board.py": "when a status was written, for people",
     "federation/status_text.py": "shows that",
     "learning/jobs.py": "whether a chunk is the same file: its time is compared with itself alone",
