@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from config.failures import ExitCode, Failure
+from federation.certificates import UNREADABLE_KEY
 from federation.files import replace_file
 from federation.messages import Offer
 from federation.sealing import SealError, about, key_id, unseal
@@ -114,7 +114,7 @@ def _files(folder: Path) -> list[Path]:
 def _private_key(path: Path) -> X25519PrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (OSError, *UNREADABLE_KEY) as error:
         raise Failure(ExitCode.CONFIG, f"sealing key {path} cannot be used: {error}") from None
     if not isinstance(key, X25519PrivateKey):
         raise Failure(ExitCode.CONFIG, f"sealing key {path} is no X25519 key")

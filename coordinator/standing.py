@@ -109,9 +109,12 @@ class Standing:
         return effects
 
     def refused(self, id: UpdateId, reason: Reason, version: int) -> list[CoordinatorEffect]:
-        """An offer was refused; one that comes again, as its receipt was lost, counts once."""
+        """An offer was refused; one that comes again counts once: a device goes on to the next."""
         row = self.rows.setdefault(id.device, Known())
-        if reason not in TELLING or row.refused == id:
+        last = row.refused
+        if reason not in TELLING:
+            return []
+        if last is not None and last.outbox == id.outbox and id.sequence <= last.sequence:
             return []
         row.refused = id
         row.refusals += 1

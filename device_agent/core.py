@@ -1,8 +1,7 @@
 """Every transition of a device agent begins here: an event comes in, effects go out.
 
-Two things go on side by side, each in a module of its own. Work: wait for a version, fetch it,
-train on it. Delivery: offer what came of it until the coordinator has judged it. Other modules keep
-presence, disk, machine, privacy budget and silence. This one routes what is heard to them.
+Work (wait for a version, fetch it, train on it) and delivery (offer what came of it until it is
+judged) go on side by side; presence, disk, machine, budget and silence have modules of their own.
 """
 
 from __future__ import annotations
@@ -113,11 +112,9 @@ class AgentCore:
         self.work = Work(
             me.device, me.task, topics, transfer, trained, remembered, seen, sealed=sealed
         )
-        self._me = me
-        self._topics = topics
+        self._me, self._topics = me, topics
         self._outbox_limit = outbox_limit
-        self.linked = False
-        self._incarnation = 0
+        self.linked, self._incarnation = False, 0
         self._coordinator = Counterpart()
 
     def handle(self, event: AgentEvent, at: Moment) -> list[AgentEffect]:
@@ -240,6 +237,8 @@ class AgentCore:
             case Place.COORDINATOR, CoordinatorPresence():
                 return self._coordinator_presence(message, at)
             case Place.MODEL, Header():
+                if not retained:
+                    self._answered(at)  # a will may have been told too early
                 return self._header(message, at)
             case Place.MODEL_CHUNK, Chunk():
                 return self.work.chunk(message, address.index, at)
@@ -251,6 +250,10 @@ class AgentCore:
         match message:
             case DevicePresence() | Hello() | Offer() | Request():
                 return None  # a coordinator says no such thing
+            case Chunk():  # not signed: whether it is the coordinator's, its digest tells
+                if (taken := self.work.chunk(message, message.index, at)) is not None:
+                    self._answered(at)
+                return taken
         self._answered(at)
         match message:
             case Want():
@@ -263,8 +266,6 @@ class AgentCore:
                 return self._header(message, at)
             case CoordinatorPresence():
                 return self._coordinator_presence(message, at)
-            case Chunk():
-                return self.work.chunk(message, message.index, at)
         assert_never(message)
 
     def _ignored(self, why: str, heard: Received, detail: str = "") -> list[AgentEffect]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -17,6 +16,7 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError,
 
 from federation.certificates import (
     COORDINATOR_NAME,
+    UNREADABLE_KEY,
     common_name,
     public_bytes,
     read_certificate,
@@ -125,7 +125,7 @@ def _check_identity(bundle: Bundle) -> None:
         raise ValueError("the credential is somebody else's")
     try:
         key = load_pem_private_key(bundle.signing_key.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE_KEY:
         raise ValueError("signing_key is no private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError("signing_key is no Ed25519 key")
@@ -142,7 +142,7 @@ def _check_certificate(certificate: str, tls_key: str, name: str) -> None:
     key = read_key(tls_key.encode()).public_key()
     try:
         theirs, whose = held.public_key(), common_name(held.subject)
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE_KEY:
         raise ValueError("the certificate cannot be understood") from None
     if whose != name:
         raise ValueError("the certificate is somebody else's")

@@ -10,7 +10,7 @@ import datetime as dt
 import warnings
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -28,6 +28,8 @@ AUTHORITY_NAME = "_authority"
 # A certificate is renewed when so much of its life is over.
 _DUE_AT = 2 / 3
 LONGEST_PEM = 64 * 1024
+# What the cryptography library makes of bytes that are no key, and of keys that it does not know.
+UNREADABLE_KEY = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
 
 
 class CertificateError(ValueError):
@@ -52,7 +54,7 @@ def read_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
     """
     try:
         key = load_pem_private_key(pem, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE_KEY:
         raise CertificateError("that is no private key in PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError("that is no private key of an elliptic curve")
@@ -89,7 +91,7 @@ def read_request(der: bytes, name: str) -> ec.EllipticCurvePublicKey:
         key = request.public_key()
         is_signed = request.is_signature_valid
         asked_for = common_name(request.subject)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion):
+    except (*UNREADABLE_KEY, InvalidSignature, x509.InvalidVersion):
         raise CertificateError("that is no certificate signing request in DER") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not is_p256(key) or not is_signed:
         raise CertificateError("the request is not signed by a key of the curve P-256")
@@ -124,13 +126,7 @@ def read_certificate(pem: bytes) -> x509.Certificate:
             # Parts are parsed only when asked for: what cannot be used is to be found out here.
             _ = certificate.public_key(), certificate.subject, certificate.not_valid_after_utc
             _ = certificate.serial_number
-    except (
-        ValueError,
-        TypeError,
-        UnsupportedAlgorithm,
-        x509.InvalidVersion,
-        CryptographyDeprecationWarning,
-    ):
+    except (*UNREADABLE_KEY, x509.InvalidVersion, CryptographyDeprecationWarning):
         raise CertificateError("that is no certificate in PEM") from None
     return certificate
 

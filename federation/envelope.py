@@ -83,12 +83,14 @@ class Verifier:
         self._verified: dict[bytes, Credential] = {}
 
     def opened(self, topic: str, payload: bytes) -> bytes:
-        """The message in an envelope; a chunk, or an empty payload, as it is.
+        """The message in an envelope; a chunk as it is.
 
         Raises:
             EnvelopeError: it is not signed by the one who writes on this topic.
         """
-        if not payload or payload[0] == FRAME_MARK:
+        if not payload:
+            raise EnvelopeError("it is empty")
+        if payload[0] == FRAME_MARK:
             return payload
         credential, signature, body = _parts(payload)
         address = self._topics.parse(topic)

@@ -23,7 +23,6 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -32,6 +31,7 @@ from config.failures import ExitCode, Failure
 from config.sections import FederationName, Link
 from config.settings import AgentSettings, CoordinatorSettings
 from config.values import Identifier, Word
+from federation.certificates import UNREADABLE_KEY
 from federation.credentials import COORDINATOR, CredentialError, verified
 from federation.envelope import Signer, Verifier
 from federation.membership_files import settle
@@ -230,7 +230,7 @@ def find_membership(
 def _signing_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(_bytes_of(path), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE_KEY:
         raise _unusable(path, "it is no private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "it is no Ed25519 key")

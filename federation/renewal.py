@@ -14,11 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from federation.certificates import (
     LONGEST_PEM,
+    UNREADABLE_KEY,
     CertificateError,
     common_name,
     is_due,
@@ -92,7 +93,7 @@ def install_certificate(membership: Path, answer: bytes) -> bool:
 
 def _is_issued_by(certificate: x509.Certificate, known: tuple[bytes, ...]) -> bool:
     for issuer in (one for pem in known for one in x509.load_pem_x509_certificates(pem)):
-        with suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        with suppress(*UNREADABLE_KEY, InvalidSignature):
             certificate.verify_directly_issued_by(issuer)
             return True
     return False

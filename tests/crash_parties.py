@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from config import logs
 from config.settings import AgentSettings, CoordinatorSettings
 from federation.compression import encode
+from federation.membership import FOLDER
+from federation.topics import Topics
 from tests.crash_scenarios import DEVICES, EXACT
 from tests.crash_verdict import ELEMENTS, INITIAL
+from tests.members import Authority
 from tests.stub_worker import known_delta
 
 if TYPE_CHECKING:
@@ -36,6 +39,11 @@ def lay_out(run: Run) -> None:
         }
         (run.directory / f"{device}.json").write_text(json.dumps(about))
     (run.directory / "test-set").touch()
+    if run.story.sealed:
+        authority = Authority(Topics("flockwise", run.directory.name))
+        authority.membership(run.coordinator / FOLDER)
+        for device in DEVICES:
+            authority.membership(run.device(device) / FOLDER, device)
     if run.story.plant is not None:
         run.story.plant(run.coordinator, run.device("a"))
 
@@ -44,7 +52,7 @@ def be_coordinator(run: Run) -> int:
     """Run the coordinator in this process; its exit code."""
     from coordinator import service  # noqa: PLC0415 - here and below: after `install`
 
-    _give_worker(run.directory / "a.json")
+    _give_worker(run.directory / "a.json", sealed=run.story.sealed)
     settings: dict[str, Any] = {
         **_common(run),
         "state_dir": run.coordinator,
@@ -65,7 +73,7 @@ def be_agent(run: Run, device: str) -> int:
     from device_agent import service  # noqa: PLC0415
 
     chunk = run.directory / f"{device}.json"
-    _give_worker(chunk)
+    _give_worker(chunk, sealed=run.story.sealed)
     settings: dict[str, Any] = {
         **_common(run),
         "state_dir": run.device(device),
@@ -80,15 +88,16 @@ def be_agent(run: Run, device: str) -> int:
 def _common(run: Run) -> dict[str, Any]:
     link = {"host": "127.0.0.1", "port": run.port}
     return {
-        "insecure": True,
+        "insecure": not run.story.sealed,
         "federation": {"name": run.directory.name},
         "link": {**link, "backoff_base_s": 0.05, "backoff_cap_s": 0.2},
         "transfer": {"chunk_bytes": 2048, "silence_s": 0.4, "patience_s": 0.3},
     }
 
 
-def _give_worker(about: Path) -> None:
+def _give_worker(about: Path, *, sealed: bool) -> None:
     from learning import process  # noqa: PLC0415
 
     worker = str(Path(__file__).with_name("crash_worker.py"))
-    process.worker_command = lambda threads: (sys.executable, "-I", "-S", worker, str(about))
+    bare = () if sealed else ("-I", "-S")
+    process.worker_command = lambda threads: (sys.executable, *bare, worker, str(about))

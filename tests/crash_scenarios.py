@@ -15,7 +15,13 @@ SEND = "device_agent/service.py _Service._send: self._session.publish"
 TOUCHED = "coordinator/spool.py Spool.open: path.touch"
 SCHEMA = "federation/database.py _prepare: database.executescript"
 WRITTEN = "federation/files.py replace_file.write: stream.write"
-EXACT = {"reanchor": False, "step_size": 1.0, "staleness": "constant", "max_staleness": 10_000}
+EXACT = {
+    "combine": "mean",
+    "reanchor": False,
+    "step_size": 1.0,
+    "staleness": "constant",
+    "max_staleness": 10_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Scenario:
         plant: puts files into the directory of the coordinator and of device a.
         refused: whether updates may be refused: then the model is the sum of the others.
         running, after: commands on the coordinator's state while it runs, and afterwards.
+        sealed: whether all are members of a federation: messages signed, updates sealed.
         supervised: whether each role has a runtime directory, as a service manager gives it.
     """
 
@@ -47,6 +54,7 @@ class Scenario:
     running: tuple[tuple[str, ...], ...] = ()
     after: tuple[tuple[str, ...], ...] = ()
     supervised: bool = False
+    sealed: bool = False
 
     @property
     def keeps_all(self) -> bool:
@@ -77,6 +85,13 @@ OUT_OF_REACH: dict[str, str] = {
     "coordinator > federation/paho_*.unsubscribe: *": "what it reads it reads all the time",
     "* > federation/paho_connection.py Connection._on_subscribe: *": "brokers here grant QoS 1",
     "agent > federation/snapshot.py *": "what the coordinator's `inspect` does just so",
+    "coordinator > federation/signed_session.py *.subscribe: *": "as above",
+    "coordinator > federation/signed_session.py *.unsubscribe: *": "as above",
+    "device_agent/past.py enter_noised: *": "one transaction with what makes an update one",
+    "federation/membership_files.py *": "as below",
+    "* > federation/membership_files.py *": "a person joins once: its own tests cut it short",
+    "* > federation/renewal.py *": "once a year; what it writes, `membership_files` does",
+    "* > federation/certificate_upkeep.py *": "once a year, and again if nobody answers",
     "coordinator/ledger.py Ledger.set_aside: *": "what is set aside was in no version, and is not",
     "coordinator/quarantine.py enter: os.chown": "for it another user has to be root",
     "coordinator/schema.py bring_up_to_date: *": "it changes a copy that is thrown away",
@@ -86,6 +101,7 @@ OUT_OF_REACH: dict[str, str] = {
 SCENARIOS: dict[str, Scenario] = {
     "plain": Scenario(),
     "supervised": Scenario(updates=2, supervised=True),
+    "sealed": Scenario(sealed=True),
     # A broker that retains nothing, and loses all that is for all.
     "uncached": Scenario(
         updates=2,

@@ -11,7 +11,7 @@ PRIMITIVES = frozenset(
     {
         *("write", "write_text", "flush", "fsync", "pwrite", "savez", "copyfile", "open"),
         *("replace", "unlink", "touch", "mkdir", "symlink_to", "TemporaryDirectory"),
-        *("truncate", "ftruncate", "posix_fallocate", "chown"),
+        *("truncate", "ftruncate", "posix_fallocate", "chown", "fchown", "rmtree"),
         *("connect", "execute", "executescript", "close"),
         *("publish", "subscribe", "unsubscribe"),
     }
@@ -32,7 +32,7 @@ READS = frozenset(
             "with_name",
         ),
         *("read", "read_bytes", "read_text", "pread", "memmap", "seek", "fileno", "fetchone"),
-        *("fetchall", "geteuid"),
+        *("fetchall", "geteuid", "readline", "fdopen", "NamedTemporaryFile"),
         *("glob", "iterdir", "scandir", "expanduser", "disk_usage"),
         *("getpid", "urandom", "cpu_count", "strerror", "flock", "ioctl", "wait"),
     }
@@ -47,6 +47,7 @@ OURS = frozenset(
         *("connection.publish", "connection.subscribe", "connection.unsubscribe"),
         *("os.close", "sink.close", "fetch.close", "self._fetch.close", "self._trainer.close"),
         *("self.progression.accept", "self.judgement.accept", "self.tell", "self._shell.tell"),
+        *("replace", "self.link", "send", "link.sendall"),  # of dataclasses; of who joins
         *("sqlite3.IntegrityError", "log.error", "self._waker.send", "link.sendto", "os.kill"),
     }
 )

@@ -20,6 +20,8 @@ LAST_SHARE = 0.97
 IMMEDIATE: dict[str, Any] = {
     "strategy": "fedasync",
     "aggregation": {
+        "combine": "mean",
+        "cooldown": 0,
         "reanchor": False,
         "step_size": 1.0,
         "staleness": "constant",
@@ -28,7 +30,12 @@ IMMEDIATE: dict[str, Any] = {
 }
 BUFFERED: dict[str, Any] = {
     "strategy": "fedbuff",
-    "aggregation": {"buffer_size": 4, "deadline_s": 2.0, "max_staleness": 10_000},
+    "aggregation": {
+        "combine": "mean",
+        "buffer_size": 4,
+        "deadline_s": 2.0,
+        "max_staleness": 10_000,
+    },
 }
 
 

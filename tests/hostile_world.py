@@ -15,7 +15,6 @@ from device_agent import vocabulary as av
 from federation.loopback import Faults
 from federation.machine import Publish, Received
 from federation.messages import Header, Offer, Reason, Request
-from federation.topics import Place
 from federation.transfer import chunk_digest
 from tests.hostile_broker import THIEF, HostileBroker, Malice, body, is_chunk
 from tests.in_memory import (
@@ -127,9 +126,8 @@ class HostileWorld(World):
     def _heard(self, party: Party, event: Received, effects: list[Any], *, ignored: bool) -> None:
         if isinstance(header := body(event.payload), Header):
             self._known[party] = max(age(header), self._known.get(party, (0, 0, 0, 0)))
-        if (is_forged := (event.topic, event.payload) not in self.broker.said) and is_chunk(
-            event.payload
-        ):
+        is_forged = (event.topic, event.payload) not in self.broker.said
+        if is_forged and is_chunk(event.payload):
             if ignored:
                 self.outcomes["chunk not taken"] += 1
             elif any(isinstance(one, av.StoreChunk | cv.WriteChunk) for one in effects):
@@ -138,11 +136,6 @@ class HostileWorld(World):
                 asked = [body(one.payload) for one in effects if isinstance(one, Publish)]
                 assert any(isinstance(one, Request) for one in asked), "not noticed"
                 self.outcomes["chunk asked for elsewhere"] += 1
-        elif is_forged and not event.payload:
-            address = TOPICS.parse(event.topic)
-            cleared = address is not None and address.place is Place.DEVICE
-            assert ignored or cleared, "not noticed"
-            self.outcomes["emptied"] += 1
 
     def _watch(self, party: Party, effect: Any) -> None:
         match effect:

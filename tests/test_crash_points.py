@@ -59,6 +59,11 @@ def test_renames_are_made_by_what_forces_files_to_disk_alone() -> None:
     assert renames == {
         "federation/files.py write_file: part.replace",
         "federation/status_board.py StatusBoard._write: part.replace",  # no record of anything
+        # With the same care, in directories that may be another user's.
+        "federation/membership_files.py write_private: part.replace",
+        "federation/membership_files.py write_membership: part.replace",
+        "federation/membership_files.py write_membership: directory.replace",
+        "federation/membership_files.py settle: aside.replace",
     }
 
 
@@ -90,7 +95,8 @@ def undisturbed(
 
 def test_every_point_is_come_to(undisturbed: dict[str, dict[str, int]]) -> None:
     wanted = {point.name for point in _in_reach()}
-    assert sorted(wanted - set(undisturbed)) == [], "no scenario comes to these"
+    missing = "; ".join(sorted(wanted - set(undisturbed)))
+    assert not missing, f"no scenario comes to these: {missing}"
     assert sorted(set(undisturbed) - wanted) == [], "these are not in the list, or are in reach"
 
 

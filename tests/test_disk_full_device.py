@@ -31,7 +31,13 @@ ELEMENTS = 50_000
 MODEL_KIB = -(-4 * ELEMENTS // 1024)
 FULL = "storage full"
 ROOM = "storage has room again"
-EXACT_SUM = {"reanchor": False, "step_size": 1.0, "staleness": "constant", "max_staleness": 10_000}
+EXACT_SUM = {
+    "combine": "mean",
+    "reanchor": False,
+    "step_size": 1.0,
+    "staleness": "constant",
+    "max_staleness": 10_000,
+}
 
 
 @dataclass

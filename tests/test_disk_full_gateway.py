@@ -18,7 +18,13 @@ from tests.stub_worker import a_stub_chunk, known_delta
 
 UPDATES = 12
 DEVICES = ("one", "two")
-EXACT_SUM = {"reanchor": False, "step_size": 1.0, "staleness": "constant", "max_staleness": 10_000}
+EXACT_SUM = {
+    "combine": "mean",
+    "reanchor": False,
+    "step_size": 1.0,
+    "staleness": "constant",
+    "max_staleness": 10_000,
+}
 
 
 def a_federation(broker: Any, state: Path, tmp_path: Path) -> tuple[Role, list[Role]]:

@@ -35,12 +35,14 @@ def test_the_rest_of_a_message_stays_as_it_was() -> None:
     assert (signed.topic, signed.qos, signed.retain) == (HEADER.topic, 1, True)
 
 
-def test_chunks_and_cleared_presences_go_as_they_are() -> None:
+def test_chunks_go_as_they_are() -> None:
     chunk = Publish(TOPICS.up("one"), Chunk(1, 2, b"data").encode(), qos=0)
     assert DEVICE.sign(chunk) is chunk
     assert AUTHORITY.verifier().opened(chunk.topic, chunk.payload) is chunk.payload
-    assert DEVICE.sign(Publish(TOPICS.device("one"), b"")).payload == b""
-    assert AUTHORITY.verifier().opened(TOPICS.device("one"), b"") == b""
+
+
+def test_a_presence_that_somebody_cleared_is_not_believed() -> None:
+    assert refusal(TOPICS.device("one"), b"") == "it is empty"
 
 
 @given(st.integers(0, len(SIGNED.payload) - 1), st.integers(1, 255))

@@ -84,7 +84,6 @@ def cut_all(world: HostileWorld) -> None:
 def end_honestly(world: HostileWorld) -> None:
     """An honest broker takes over, with all that is retained: nothing may stay behind of it all."""
     world.broker.honest = True
-    cut_all(world)
     made = len(world.trained())
     assert world.run(4 * HOURS_S, lambda: len(world.trained()) >= made + 3), "no progress"
     assert world.come_to_rest(), "no rest"

@@ -34,7 +34,13 @@ ALLOWED = {
     "learning/jobs.py": "whether a chunk is the same file: its time is compared with itself alone",
 }
 LIBRARIES = ("/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime")
-EXACT_SUM = {"reanchor": False, "step_size": 1.0, "staleness": "constant", "max_staleness": 10_000}
+EXACT_SUM = {
+    "combine": "mean",
+    "reanchor": False,
+    "step_size": 1.0,
+    "staleness": "constant",
+    "max_staleness": 10_000,
+}
 UPDATES = 14
 
 
