@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd footprint format clean
+.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd fuzz audit footprint format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +35,13 @@ test-cluster: .venv/dev  ## clusters of RabbitMQ and NATS (Debian, as root; abou
 
 test-systemd: .venv/dev  ## services in a real systemd (Debian, as root; about 20 minutes)
 	$(BIN)/python -m pytest -rs tests/systemd_running.py tests/systemd_lasting.py \
-	  tests/systemd_installing.py || { code=$$?; [ $$code = 75 ] || exit $$code; }
+	  tests/systemd_installing.py tests/systemd_secured.py || { code=$$?; [ $$code = 75 ] || exit $$code; }
+
+fuzz: .venv/dev  ## every decoder, for ten minutes (FUZZ="--minutes 60 --seed 2" for more)
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+audit: .venv/dev  ## what is known of weaknesses in what is installed (asks the network)
+	$(BIN)/python -m tests.audit
 
 footprint: .venv/dev  ## memory, wake-ups and bytes written (a quarter of an hour)
 	$(BIN)/python -m benchmarks.footprint

@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from itertools import chain
 
+from config.failures import ExitCode, Failure
 from coordinator.versions import Versions
 from coordinator.vocabulary import Announce, ServeChunk
 from federation.machine import Publish
-from federation.messages import Chunk
+from federation.messages import Chunk, Header, MessageError, encode
 from federation.session import HIGH_WATER_BYTES, Session
 from federation.topics import Topics
 
@@ -75,3 +76,11 @@ class Broadcast:
                 return  # it was deleted: a newer version is about to be announced
             topic = self._topics.model_chunk(order.slot, index)
             yield Publish(topic, Chunk(version, index, data).encode(), qos=0, retain=True)
+
+
+def require_encodable(header: Header) -> None:
+    """Say at the start, not in the middle, that a header is too large to be published."""
+    try:
+        encode(header)
+    except MessageError as error:
+        raise Failure(ExitCode.CONFIG, f"transfer.chunk_bytes: {error}") from None

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 
+from config.failures import ExitCode, Failure
 from config.settings import Aggregation
 from coordinator.aggregation import reanchored, step, united
 from coordinator.spool import Spool
@@ -75,6 +77,24 @@ def succeed(
     update, left_out = united(rule, deltas(), len(parts), model.size)
     outliers = (part.id for part, out in zip(parts, left_out, strict=True) if out)
     return Successor(*step(rule, model, state, update), frozenset(outliers))
+
+
+def require_memory(rule: Aggregation, d: int) -> None:
+    """Say at the start, not in the middle, that a rule would need more memory than there is.
+
+    Raises:
+        Failure: a buffer of updates of d elements does not fit.
+    """
+    if rule.combine in ("mean", "clipped_mean") or rule.trigger == "immediate":
+        return
+    needed, there = 4 * d * rule.buffer_size, psutil.virtual_memory().total
+    if needed > there:
+        raise Failure(
+            ExitCode.CONFIG,
+            f"aggregation.combine {rule.combine} holds {rule.buffer_size} updates at once,"
+            f" {needed / 2**30:.1f} GiB, and this machine has {there / 2**30:.1f}; choose a smaller"
+            " buffer_size, or clipped_mean, which holds one",
+        )
 
 
 def combine(

@@ -17,8 +17,8 @@ from config.failures import ExitCode, Failure
 from config.loading import load
 from config.settings import CoordinatorSettings
 from coordinator.aside import Aside
-from coordinator.broadcast import Broadcast
-from coordinator.combiner import Made, combine
+from coordinator.broadcast import Broadcast, require_encodable
+from coordinator.combiner import Made, combine, require_memory
 from coordinator.core import CoordinatorCore
 from coordinator.evaluation import Evaluator
 from coordinator.genesis import ensure_first_version
@@ -59,7 +59,7 @@ from federation.files import is_storage_full
 from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
 from federation.membership import Membership, find_membership
-from federation.messages import Header, MessageError, State, encode
+from federation.messages import State, encode
 from federation.role import run_role
 from federation.session import Identity
 from federation.shell import Shell, end_with
@@ -162,7 +162,8 @@ class _Service:
         progression = self._core.progression
         version = progression.current.version
         self._clean(progression.oldest_needed())  # the last start may have been killed over it
-        _require_encodable(progression.header())
+        require_encodable(progression.header())
+        require_memory(self._settings.aggregation, self._layout.size)
         if progression.finished and not progression.test_is_due:
             text = f"version {version} is the last one; nothing is left to do"
             self._shell.tell(Log(Level.INFO, text))
@@ -290,11 +291,3 @@ class _Service:
         if deleted:
             facts = {"uploads": deleted}
             self._shell.tell(Log(Level.WARNING, "unfinished uploads deleted", facts))
-
-
-def _require_encodable(header: Header) -> None:
-    """Say at the start, not in the middle, that a header is too large to be published."""
-    try:
-        encode(header)
-    except MessageError as error:
-        raise Failure(ExitCode.CONFIG, f"transfer.chunk_bytes: {error}") from None

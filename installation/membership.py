@@ -16,8 +16,10 @@ from installation.machine import Machine
 from installation.steps import replace
 
 FOLDER = "membership"
-# What says who somebody is: where it is the same, what was renewed meanwhile stays.
+# What says who somebody is, and who was revoked: where both are the same, what was renewed
+# meanwhile stays.
 _IDENTITY = "credential"
+_REVOKED = "least.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,12 @@ class CopyMembership:
 
     def is_done(self, machine: Machine, changed: bool) -> bool:
         """Whether this member is there; or the source is gone, and one is there."""
-        there, given = machine.at(self.path) / _IDENTITY, self.source / _IDENTITY
-        if not there.is_file():
+        there = machine.at(self.path)
+        if not (there / _IDENTITY).is_file():
             return False
-        return not given.exists() or given.read_bytes() == there.read_bytes()
+        if not (self.source / _IDENTITY).exists():
+            return True
+        return all(_same(self.source / name, there / name) for name in (_IDENTITY, _REVOKED))
 
     def do(self, machine: Machine) -> None:
         """Copy it beside, then put it in place."""
@@ -69,6 +73,12 @@ def membership_of(settings: Settings) -> Path | None:
         return settings.membership.absolute()
     found = (settings.state_dir / FOLDER).absolute()
     return found if (found / _IDENTITY).is_file() else None
+
+
+def _same(one: Path, other: Path) -> bool:
+    if not one.exists() or not other.exists():
+        return one.exists() == other.exists()
+    return one.read_bytes() == other.read_bytes()
 
 
 def _give(directory: Path, owned: Path) -> None:

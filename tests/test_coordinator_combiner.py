@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config.failures import Failure
 from config.settings import Aggregation
-from coordinator.combiner import Made, combine
+from coordinator.combiner import Made, combine, require_memory
 from coordinator.keyring import NoKeyring
 from coordinator.screening import LARGEST_NORM, screen
 from coordinator.spool import Spool
@@ -218,3 +219,11 @@ def test_the_spool_is_left_as_it_was(tmp_path: Path) -> None:
     part = disk.keep("a", vector(4, 8))
     disk.make(Aggregation(step_size=1.0), 0, part)
     assert disk.spool.path(part.id).read_bytes() == vector(4, 8).tobytes()
+
+
+def test_a_rule_that_would_need_more_memory_than_there_is_is_told_at_the_start() -> None:
+    rule = Aggregation(combine="median", buffer_size=100_000)
+    with pytest.raises(Failure, match="choose a smaller buffer_size"):
+        require_memory(rule, 10**9)
+    require_memory(rule.model_copy(update={"combine": "clipped_mean"}), 10**9)
+    require_memory(rule, 10)

@@ -69,3 +69,10 @@ def test_one_that_is_not_there_is_told(bench: Bench, tmp_path: Path) -> None:
     bench.config.write_text(bench.config.read_text().replace("joined", "missing"))
     with pytest.raises(Failure, match=r"missing/member\.json: there is no such file"):
         bench.install()
+
+
+def test_who_was_revoked_since_is_told_to_the_service(bench: Bench, tmp_path: Path) -> None:
+    bench.install()
+    (tmp_path / "joined" / "least.json").write_text('{"camera-8": 2}')
+    bench.install()
+    assert (bench.root / STATE / "least.json").read_text() == '{"camera-8": 2}'
