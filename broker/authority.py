@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal, Self, TypeAlias
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -31,6 +30,7 @@ from config.sections import FederationName
 from config.values import Word
 from federation.bundle import one_line
 from federation.certificates import (
+    UNREADABLE_KEY,
     CertificateError,
     is_due,
     key_pem,
@@ -160,7 +160,7 @@ def open_authority(directory: Path) -> Authority:
         raise Failure(
             ExitCode.CONFIG, f"authority: {error.filename} cannot be read: {error.strerror}"
         ) from None
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE_KEY as error:
         raise Failure(ExitCode.CONFIG, f"authority {directory}: {error}".splitlines()[0]) from None
     if not isinstance(signing, Ed25519PrivateKey):
         raise Failure(ExitCode.CONFIG, f"{directory / 'authority.key'} is no Ed25519 key")
@@ -184,7 +184,7 @@ def read_issuer(chain: bytes, key: bytes) -> Issuer:
         private = load_pem_private_key(key, None)
     except TypeError:
         raise CertificateError("the CA's key is encrypted; decrypt it first") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE_KEY:
         raise CertificateError("the CA's key is no private key in PEM") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise CertificateError("the CA's key is neither of an elliptic curve nor RSA")

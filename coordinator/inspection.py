@@ -199,7 +199,10 @@ def _cell(value: object) -> str:
         return " ".join(f"{name}={number:.4g}" for name, number in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    # Some of it is what devices say: nothing of that moves a cursor or forges a line.
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
 
 
 def _parser() -> UsageParser:

@@ -75,4 +75,7 @@ def _joined(what: str) -> Bundle:
     except BundleError as error:
         raise Failure(ExitCode.CONFIG, f"join: {what} is no bundle: {error}") from None
     except OSError as error:
-        raise Failure(ExitCode.NO_INPUT, f"join: {what} cannot be read: {error.strerror}") from None
+        # It may be a token with a word missing, and a token is a secret.
+        shown = what if "/" in what or len(what) <= 40 else f"{what[:12]}..."
+        why = f"join: {shown} cannot be read: {error.strerror}"
+        raise Failure(ExitCode.NO_INPUT, why) from None

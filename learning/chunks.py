@@ -102,15 +102,8 @@ def read_chunk(path: Path) -> Chunk:
         raise Failure(
             ExitCode.NO_INPUT, f"no chunk at {path} (`flockwise lab partition` makes chunks)"
         ) from None
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-        struct.error,
-    ) as error:
-        # What zipfile makes of damaged bytes; those of a name that is not UTF-8 are ValueErrors.
-        raise BadChunk(path, " ".join(str(error).split())[:200]) from None
+    except _BROKEN_ZIP as error:
+        raise BadChunk(path, " ".join(str(error).split())[:200] or "it ends early") from None
     except OSError as error:
         raise Failure(ExitCode.NO_INPUT, f"cannot read {path}: {error.strerror or error}") from None
 

@@ -20,6 +20,7 @@ from device_agent.outbox import Outbox
 from device_agent.vocabulary import TrainingEnded
 from federation.messages import Reason
 from federation.status_board import read_status
+from federation.status_text import as_lines
 from learning.accountant import Account
 from tests.processes import a_broker, a_chunk, a_coordinator, an_agent, command, wait_until
 from tests.specimens import OUTBOX, a_header, a_layout, an_id, an_offer
@@ -37,6 +38,12 @@ class Told:
     coordinator: dict[str, Any]
     inspected: dict[str, Any]
     reports: list[dict[str, Any]]
+
+
+def is_spent(state_dir: Path) -> bool:
+    """Whether a role shows that the greater budget is spent too."""
+    shown = str(read_status(state_dir))
+    return SPENT in shown and "at most 3 updates" in shown
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +66,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
         with an_agent(broker, device, chunk, "one", privacy=more) as again:
             again.wait_for("update accepted")
             again.wait_for(SPENT)
-            wait_until(lambda: SPENT in str(read_status(device)))
+            wait_until(lambda: is_spent(device))
             shown = command("agent", "status", "--state-dir", str(device), "--json")
-            wait_until(lambda: "zero-out" in str(read_status(state)))
+            wait_until(lambda: is_spent(state))
             seen = command("coordinator", "status", "--state-dir", str(state), "--json")
             inspected = inspection.inspect(state, 10)
             again.stop()
@@ -203,3 +210,14 @@ def test_inspection_keeps_the_account_of_an_outbox_that_was_wiped(tmp_path: Path
     rows = inspection.inspect(tmp_path, 10)["privacy"]
     assert [(row["device"], row["participations"]) for row in rows] == [("one", 2), ("one", 1)]
     assert "privacy" in inspection.as_text(inspection.inspect(tmp_path, 10))
+
+
+def test_what_devices_say_moves_no_cursor(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.begin("task", "model", a_layout(2))
+    detail = "\x1b[2Jcodec\nforged"
+    ledger.judge(Judge(an_id("one"), an_offer(), refusal=Reason.BAD_SHAPE, detail=detail))
+    ledger.close()
+    text = inspection.as_text(inspection.inspect(tmp_path, 10))
+    assert "?[2Jcodec?forged" in text
+    assert as_lines({"role": "x", "devices_private": {"one": detail}}).count("\n") == 2
