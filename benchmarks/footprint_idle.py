@@ -1,8 +1,9 @@
 """What an agent takes that is linked and waits: memory, wake-ups, processor time, bytes written.
 
 Several agents of two kinds wait beside each other: started by hand, and as systemd starts them
-(told the address of a service manager, a watchdog of a minute, and a folder in memory). Each has
-made one update, so it has seen everything that an agent ever loads.
+(told the address of a service manager, a watchdog of a minute, and a folder in memory). All are
+members of a federation: they sign, believe and seal. Each has made one update, so it has seen
+everything that an agent ever loads.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from benchmarks.gauges import (
     written_bytes,
 )
 from broker.start import RunningBroker
+from federation.topics import Topics
+from tests.members import Authority
 from tests.processes import Role, a_coordinator, an_agent, wait_until
 from tests.stub_worker import a_stub_chunk
 
@@ -62,12 +65,16 @@ def idle_agents(
 ) -> list[Idle]:
     """So many agents of each kind, watched while they wait for so long."""
     names = [(kind, f"{kind.split()[-1]}-{n}") for kind in KINDS for n in range(each)]
+    authority = Authority(Topics("flockwise", "default"))
+    keys = folder / "keys"
+    authority.membership(keys / "coordinator")
     with ExitStack() as closing:
         closing.enter_context(
             a_coordinator(
                 broker,
                 folder / "coordinator",
                 stub=True,
+                membership=keys / "coordinator",
                 aggregation={"buffer_size": len(names) + 1, "deadline_s": None},
                 training={"codec": "float32"},
             )
@@ -78,8 +85,13 @@ def idle_agents(
             chunk = a_stub_chunk(folder / f"{device}.npz", updates=1)
             state = folder / device
             under = _as_systemd(manager / "notify", manager / device) if kind == KINDS[1] else ()
+            authority.membership(keys / device, device)
             role = an_agent(
-                broker, state, chunk, device, stub=True, under=under, worker_linger_s=0.5
+                *(broker, state, chunk, device),
+                stub=True,
+                under=under,
+                membership=keys / device,
+                worker_linger_s=0.5,
             )
             agents.append((kind, state, closing.enter_context(role)))
         for _, _, role in agents:
