@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from federation.certificates import CertificateError
 from federation.database import open_database, transaction
+from federation.membership_files import write_private
 
 _SCHEMA = """
 CREATE TABLE issued (
@@ -69,7 +71,8 @@ class Registry:
         Raises:
             Failure: it cannot be used.
         """
-        path.touch(mode=0o600)
+        if not path.exists():
+            write_private(path, b"")  # in the directory of a service it is that service's
         self._database = open_database(path, "registry", _SCHEMA, version=1)
         self._database.execute("PRAGMA busy_timeout=10000")
 
@@ -134,17 +137,24 @@ class Registry:
         )
 
     def renew(self, entry: Entry, serial: int, not_after: int) -> None:
-        """Note a new certificate for the same key. The former one ends when its time is over."""
+        """Note a new certificate for the same key. The former one ends when its time is over.
+
+        Raises:
+            CertificateError: it was revoked, or enrolled again, meanwhile.
+        """
         with transaction(self._database):
+            self._database.execute(
+                "UPDATE issued SET serial = ?, not_after = ? WHERE subject = ? AND epoch = ?"
+                " AND revoked_at IS NULL",
+                (f"{serial:x}", not_after, entry.subject, entry.epoch),
+            )
+            if self._database.execute("SELECT changes()").fetchone() != (1,):
+                raise CertificateError(f"{entry.subject} was revoked, or enrolled again, meanwhile")
             if entry.serial is not None and entry.not_after is not None:
                 self._database.execute(
                     "INSERT INTO superseded VALUES (?, ?, 0, ?)",
                     (f"{entry.serial:x}", entry.not_after, entry.subject),
                 )
-            self._database.execute(
-                "UPDATE issued SET serial = ?, not_after = ? WHERE subject = ? AND epoch = ?",
-                (f"{serial:x}", not_after, entry.subject, entry.epoch),
-            )
 
     def revoke(self, subject: str, now: int) -> None:
         """Note that nothing holds any more of what this subject was given. Inside `changing`."""

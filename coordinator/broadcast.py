@@ -62,9 +62,10 @@ class Broadcast:
 
     def serve(self, order: ServeChunk) -> None:
         """Publish one chunk for one device, if it is still stored."""
+        if self._session.backlog_bytes >= HIGH_WATER_BYTES:
+            return  # the device asks again
         data = self._versions.chunk(order.version, order.index)
-        # Without room it is left out: the device asks again.
-        if data is not None and self._session.backlog_bytes < HIGH_WATER_BYTES:
+        if data is not None:
             chunk = Chunk(order.version, order.index, data).encode()
             self._session.publish(Publish(order.topic, chunk, qos=0))
 

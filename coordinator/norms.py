@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import median
 
-WINDOW = 101
+WINDOW = 10_000
 # The median of fewer tells nothing: of two, each would be clipped to half way to the other.
 FEWEST = 3
 

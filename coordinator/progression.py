@@ -11,7 +11,7 @@ from typing import Any
 
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
-from coordinator.cooldown import Cooldown
+from coordinator.cooldown import LONGEST_WAIT_S, Cooldown
 from coordinator.norms import Norms
 from coordinator.standing import Standing
 from coordinator.trigger import candidates, chosen, contribution, deadline_s
@@ -35,6 +35,9 @@ from federation.invitation import is_invited
 from federation.machine import Level, Log, Moment, Stop
 from federation.messages import Header, Reason, encode
 from federation.sealing import key_id
+
+# Updates of one device that wait in the buffer.
+MOST_WAITING = 4
 
 
 class Progression:
@@ -142,8 +145,10 @@ class Progression:
 
     def wait_s(self, device: str, at: Moment) -> float | None:
         """How long a device is to keep its update, as others have their turn; None if not."""
-        waits = any(accepted.id.device == device for accepted in self.buffer)
-        return self._cooldown.wait_s(device, waits, self.next_base + 1, at)
+        waiting = sum(accepted.id.device == device for accepted in self.buffer)
+        if waiting >= MOST_WAITING:
+            return LONGEST_WAIT_S  # each enters a version of its own: more would only pile up
+        return self._cooldown.wait_s(device, waiting > 0, self.next_base + 1, at)
 
     def go_on(self, there: Collection[str], linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """Make the next version if it is time.

@@ -25,8 +25,8 @@ from config.failures import ExitCode, Failure
 from config.logs import facts
 from coordinator.core import CoordinatorCore
 from coordinator.vocabulary import CoordinatorEffect, CoordinatorEvent, Entry, QuarantineChanged
-from federation.files import replace_file
 from federation.machine import Moment
+from federation.membership_files import write_private
 
 FILE = "quarantine.json"
 FORMAT = 1
@@ -77,10 +77,8 @@ def enter(state_dir: Path, device: str, entry: Entry) -> None:
         devices = {name: asdict(known) for name, known in read_entries(state_dir).items()}
         devices[device] = {**asdict(entry), "at": time.time()}
         text = json.dumps({"format": FORMAT, "devices": devices}, indent=1, sort_keys=True)
-        replace_file(state_dir / FILE, text.encode())
-        owner = state_dir.stat()
-        if owner.st_uid != os.geteuid():  # root said so, of a service that runs as another user
-            os.chown(state_dir / FILE, owner.st_uid, owner.st_gid)
+        # Root may say so, of a service that runs as another user: it is given to that one.
+        write_private(state_dir / FILE, text.encode())
 
 
 class Attentive:

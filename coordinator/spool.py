@@ -61,7 +61,7 @@ class Spool:
 
     def replace(self, id: UpdateId, payload: bytes) -> None:
         """Put what was sealed in the place of the sealed upload, durably."""
-        replace_file(self.path(id), payload)
+        replace_file(self.path(id), payload, private=True)
 
     def drop(self, id: UpdateId) -> None:
         """Forget an upload."""

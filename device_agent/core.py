@@ -16,7 +16,7 @@ from device_agent.budget import Budget
 from device_agent.counterpart import Counterpart, Word
 from device_agent.delivery import Delivery
 from device_agent.fitness import Fitness
-from device_agent.headers import VersionKey
+from device_agent.headers import VersionKey, message_of
 from device_agent.presence import Presence, Self
 from device_agent.silence import Silence, hello_of
 from device_agent.solitude import Solitude
@@ -64,7 +64,6 @@ from federation.messages import (
     Receipt,
     Request,
     Want,
-    decode,
     encode,
 )
 from federation.topics import Address, Place, Topics
@@ -218,7 +217,7 @@ class AgentCore:
         if address is None:
             return self._ignored("foreign topic", event)
         try:
-            message = decode(event.payload)
+            message = message_of(event)
         except MessageError as error:
             return self._ignored("malformed message", event, str(error))
         effects = self._message(address, message, event.retained, at)

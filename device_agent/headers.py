@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from federation.layout import Layout, LayoutError
-from federation.messages import Header
+from federation.machine import Received
+from federation.messages import Header, Message, MessageError, decode
 from federation.sizes import CodecError, encoded_size
 
 VersionKey = tuple[bytes, int]
@@ -22,6 +23,19 @@ def key_of(header: Header) -> VersionKey:
     return header.ledger, header.version
 
 
+def message_of(event: Received) -> Message:
+    """The message that was received.
+
+    Raises:
+        MessageError: it is none; or a header that tells of another signer than its own, as it
+            would be remembered as that one's word.
+    """
+    message = decode(event.payload)
+    if isinstance(message, Header) and event.epoch not in (None, message.signer):
+        raise MessageError("it names another signer than its own")
+    return message
+
+
 def is_news(header: Header, newest: Header | None, seen: Header | None) -> bool:
     """Whether a header tells of a version that is not known yet, and was not replaced since.
 
@@ -36,6 +50,8 @@ def is_news(header: Header, newest: Header | None, seen: Header | None) -> bool:
 
 def _is_older(header: Header, known: Header) -> bool:
     """Whether a header was replaced by one that is known: it comes late, or is played again."""
+    if header.signer != known.signer:  # nothing counts that was said with a former key
+        return header.signer < known.signer
     if header.ledger == known.ledger:
         return header.age < known.age
     return header.founded < known.founded

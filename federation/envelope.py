@@ -88,10 +88,14 @@ class Verifier:
         Raises:
             EnvelopeError: it is not signed by the one who writes on this topic.
         """
+        return self.read(topic, payload)[0]
+
+    def read(self, topic: str, payload: bytes) -> tuple[bytes, int | None]:
+        """As `opened`, and the epoch of the credential; a chunk has none."""
         if not payload:
             raise EnvelopeError("it is empty")
         if payload[0] == FRAME_MARK:
-            return payload
+            return payload, None
         credential, signature, body = _parts(payload)
         address = self._topics.parse(topic)
         if address is None:
@@ -106,7 +110,7 @@ class Verifier:
             raise EnvelopeError("the signature is wrong: altered, or moved to here") from None
         # Only now, as a credential can be shown by everyone who has seen it.
         self.least[signer.subject] = max(signer.epoch, self.least.get(signer.subject, 0))
-        return body
+        return body, signer.epoch
 
     def _believed(self, signed: bytes) -> Credential:
         credential = self._verified.get(signed)

@@ -29,9 +29,11 @@ def replace_file(path: Path, data: bytes | memoryview, *, private: bool = False)
 def write_file(path: Path, write: Callable[[BinaryIO], None], *, private: bool = False) -> None:
     """As `replace_file`, for what is better written piece by piece."""
     part = path.with_name(path.name + ".part")
-    mode = 0o600 if private else 0o666
+    mode, anew = 0o600 if private else 0o666, os.O_EXCL | os.O_NOFOLLOW
+    part.unlink(missing_ok=True)
     try:
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
+        # Root may do this in the directory of a service: what lies in the way is not followed.
+        with open(part, "wb", opener=lambda name, how: os.open(name, how | anew, mode)) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())

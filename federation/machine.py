@@ -43,11 +43,15 @@ class Unlinked:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message came in, as the broker handed it over."""
+    """A message came in, as the broker handed it over.
+
+    `epoch` is that of the credential it was signed with; None where nothing is signed.
+    """
 
     topic: str
     payload: bytes
     retained: bool = False
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

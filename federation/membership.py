@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -215,6 +216,8 @@ def find_membership(
         Failure: there is none and the settings do not allow that, or it cannot be used.
     """
     folder = state_dir / FOLDER if chosen is None else chosen
+    with suppress(OSError):
+        settle(folder)  # of a join that was cut short, all is there
     if chosen is not None or (folder / "member.json").exists():
         return read_membership(folder)
     if insecure:

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from federation.certificates import (
     LONGEST_PEM,
@@ -82,17 +83,21 @@ def install_certificate(membership: Path, answer: bytes) -> bool:
         raise CertificateError("the certificate has another kind of key")
     if public_bytes(theirs) != public_bytes(key.public_key()):
         raise CertificateError("the certificate is for another key")
-    if not _is_issued_by(came, (path.read_bytes(), (membership / "ca.pem").read_bytes())):
+    # Those above it are the ones that this device was given: an answer brings one certificate.
+    above = x509.load_pem_x509_certificates(path.read_bytes())[1:]
+    trusted = x509.load_pem_x509_certificates((membership / "ca.pem").read_bytes())
+    if not _is_issued_by(came, (*above, *trusted)):
         raise CertificateError("the certificate is from another authority")
-    _check_loads(answer, membership / "tls.key")
+    whole = b"".join(one.public_bytes(Encoding.PEM) for one in (came, *above))
+    _check_loads(whole, membership / "tls.key")
     if came.not_valid_after_utc <= held.not_valid_after_utc:
         return False
-    write_private(path, answer)
+    write_private(path, whole)
     return True
 
 
-def _is_issued_by(certificate: x509.Certificate, known: tuple[bytes, ...]) -> bool:
-    for issuer in (one for pem in known for one in x509.load_pem_x509_certificates(pem)):
+def _is_issued_by(certificate: x509.Certificate, known: tuple[x509.Certificate, ...]) -> bool:
+    for issuer in known:
         with suppress(*UNREADABLE_KEY, InvalidSignature):
             certificate.verify_directly_issued_by(issuer)
             return True

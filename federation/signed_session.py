@@ -121,12 +121,12 @@ class SignedSession:
     def _receive(self, event: SessionEvent) -> None:
         if isinstance(event, Received):
             try:
-                payload = self._verifier.opened(event.topic, event.payload)
+                payload, epoch = self._verifier.read(event.topic, event.payload)
             except EnvelopeError as error:
                 self._disbelieve(event.topic, str(error))
                 return
             if payload is not event.payload:
-                event = replace(event, payload=payload)
+                event = replace(event, payload=payload, epoch=epoch)
         self._inbox(event)
 
     def _disbelieve(self, topic: str, why: str) -> None:

@@ -84,4 +84,4 @@ def _same(one: Path, other: Path) -> bool:
 def _give(directory: Path, owned: Path) -> None:
     owner = owned.stat()
     for path in (directory, *directory.iterdir()):
-        os.chown(path, owner.st_uid, owner.st_gid)
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)

@@ -146,12 +146,15 @@ class CopyFile:
         """Copy it beside, then in its place."""
         path = machine.at(self.path)
         part = path.with_name(f"{path.name}.part")
+        part.unlink(missing_ok=True)
         try:
-            shutil.copyfile(self.source, part)
+            # Where a service may write, nothing that lies in the way is followed.
+            with self.source.open("rb") as source, os.fdopen(_new(part, self.mode), "wb") as copy:
+                shutil.copyfileobj(source, copy)
+                os.fchmod(copy.fileno(), self.mode)
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        part.chmod(self.mode)
         _settle(part, path)
 
 
@@ -234,15 +237,19 @@ def replace(path: Path, content: bytes, mode: int) -> None:
     """Put a file in place as a whole, with its mode from the first byte on."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    with os.fdopen(_new(part, mode), "wb") as file:
         file.write(content)
-    part.chmod(mode)
+        os.fchmod(file.fileno(), mode)
     _settle(part, path)
 
 
 def cannot_write(error: OSError) -> Failure:
     """The failure for what a disk, or its rights, did not allow."""
     return Failure(ExitCode.CANNOT_WRITE, f"cannot write {error.filename}: {error.strerror}")
+
+
+def _new(path: Path, mode: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
 
 
 def _settle(part: Path, path: Path) -> None:

@@ -30,7 +30,7 @@ def test_members_learn_as_services_and_who_is_revoked_is_put_out() -> None:
         machine.boot()
         machine.run("systemctl", "disable", "--now", "--quiet", *GATEWAY, *AGENTS)
         machine.run("rm", "-rf", *(f"/var/lib/private/flockwise/agent-{n}" for n in ("one", "two")))
-        flockwise(machine, "broker", "init", "--authority", AUTHORITY, "--host", "localhost")
+        flockwise(machine, "broker", "init", "--authority", AUTHORITY, "--host", "127.0.0.1")
         settings(machine, "broker", 'authority = "/var/lib/flockwise/broker/authority"\n')
         become_member(machine, "coordinator", f"{AUTHORITY}/coordinator")
         files = ("--config", "/root/coordinator.toml", "--broker-config", "/root/broker.toml")

@@ -190,3 +190,17 @@ def test_with_passwords_there_is_a_password_and_no_certificate(tmp_path: Path) -
     assert held is not None
     assert held.password is not None
     assert bundle.password not in held.password
+
+
+def test_who_was_enrolled_again_meanwhile_gets_no_certificate_for_the_former_key(
+    authority: Authority,
+) -> None:
+    bundle_for(authority, "a", now())
+    held = authority.registry.find("a")
+    assert held is not None
+    bundle_for(authority, "a", now())
+    with pytest.raises(CertificateError, match="meanwhile"):
+        authority.registry.renew(held, 12345, 2**31)
+    again = authority.registry.find("a")
+    assert again is not None
+    assert again.serial != 12345

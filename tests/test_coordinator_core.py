@@ -12,6 +12,7 @@ from config.failures import ExitCode
 from config.settings import CoordinatorSettings
 from coordinator.core import GRACE_S, CoordinatorCore, Self
 from coordinator.patience import BURST, EVERY_S
+from coordinator.progression import MOST_WAITING
 from coordinator.roster import CONFIRM_S
 from coordinator.storage import RETRY_S
 from coordinator.uploads import SWEEP_S
@@ -465,6 +466,15 @@ def test_a_device_that_cools_down_is_put_off_before_any_chunk_moves() -> None:
     order = bench.deliver(0, "two")[-1]
     bench(Combined(a_version(7, PAYLOAD), order.contributions))
     assert kinds(bench.up(offer(sequence=1))) == ["OpenUpload"]
+
+
+def test_no_device_piles_up_updates_that_only_versions_of_their_own_could_take() -> None:
+    bench = Bench({"buffer_size": 2, "cooldown": 0, "deadline_s": None}).begin()
+    for sequence in range(MOST_WAITING):
+        bench.deliver(sequence, "one")
+    (pace,) = told(bench.up(offer(sequence=MOST_WAITING)), TOPICS.down("one"))
+    assert isinstance(pace, Pace)
+    assert kinds(bench.up(offer(), "two")) == ["OpenUpload"]  # it is the other one's turn
 
 
 def test_an_update_that_is_no_longer_of_this_world_is_refused_for_its_norm() -> None:

@@ -120,3 +120,13 @@ def test_an_error_names_the_path(tmp_path: Path) -> None:
         replace_file(tmp_path / "nowhere" / "state", b"new")
     with pytest.raises(OSError, match="nowhere"):
         sync_directory(tmp_path / "nowhere")
+
+
+def test_what_lies_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("of another")
+    (tmp_path / "file.part").symlink_to(victim)
+    replace_file(tmp_path / "file", b"new")
+    assert victim.read_text() == "of another"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()

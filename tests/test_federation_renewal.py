@@ -115,3 +115,14 @@ def test_what_is_no_certificate_for_this_device_is_refused(
 def test_any_bytes_are_refused(membership: Path, answer: bytes) -> None:
     with pytest.raises(CertificateError):
         install_certificate(membership, b"-----BEGIN CERTIFICATE-----\n" + answer)
+
+
+def test_an_answer_brings_nobody_else_to_be_believed(
+    authority: Authority, membership: Path, tmp_path: Path
+) -> None:
+    request = due_request(membership, now() + 70 * DAY)
+    assert request is not None
+    later = renewed(authority, request, "a", now() + 70 * DAY)
+    foreign = (an_authority(tmp_path / "foreign") / "ca.pem").read_bytes()
+    assert install_certificate(membership, later + foreign)
+    assert foreign not in (membership / "certificate.pem").read_bytes()
