@@ -135,8 +135,11 @@ class Authority:
         return True
 
 
-def open_authority(directory: Path) -> Authority:
+def open_authority(directory: Path, *, anew: bool = False) -> Authority:
     """The authority in a directory.
+
+    Args:
+        anew: it is being made: nobody is enrolled yet.
 
     Raises:
         Failure: there is none, or a file in it is not what it should be.
@@ -164,7 +167,7 @@ def open_authority(directory: Path) -> Authority:
         raise Failure(ExitCode.CONFIG, f"authority {directory}: {error}".splitlines()[0]) from None
     if not isinstance(signing, Ed25519PrivateKey):
         raise Failure(ExitCode.CONFIG, f"{directory / 'authority.key'} is no Ed25519 key")
-    registry = Registry(directory / "registry.sqlite")
+    registry = Registry(directory / "registry.sqlite", anew=anew)
     return Authority(
         directory, description, issuer, chain, trust, not own.exists(), signing, registry
     )

@@ -60,11 +60,20 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     if (given.device is None) != given.coordinator:
         parser.error("give either DEVICE or --coordinator")
+    if given.coordinator and (given.token or given.output or given.password):
+        parser.error("--coordinator takes neither --token nor --output nor --password")
+    if given.device == "coordinator":
+        parser.error("no device is called coordinator; for the coordinator itself: --coordinator")
     with open_authority(given.authority) as authority:
         if given.coordinator:
             enrol_coordinator(authority, now())
-            print(f"broker: the coordinator's keys in {given.authority / 'coordinator'} are new")
+            place = given.authority / "coordinator"
+            print(f"broker: the coordinator's keys in {place} are new")
             tell_taken_up(authority)
+            print(
+                f"next: start the coordinator anew (flockwise coordinator run --membership {place};"
+                " a service: coordinator install): until then it signs with its former key"
+            )
             return ExitCode.OK
         if given.password and authority.description.clients != "passwords":
             raise Failure(
@@ -85,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
                 f"next: let the broker take user {given.device} with the password in {path}"
                 " (password), and give it the rights of docs/enrolment.md"
             )
-        print(f"next, on the device: flockwise agent join {path.name}")
+        print(f"next: carry {path} to the device; there: flockwise agent join {path.name}")
         tell_taken_up(authority)
     return ExitCode.OK
 
@@ -102,7 +111,9 @@ def _write_bundle(path: Path, make: Callable[[], Bundle]) -> Bundle:
             raise
     except FileExistsError:
         raise Failure(
-            ExitCode.CONFIG, f"enroll: {path} is there already; choose --output"
+            ExitCode.CONFIG,
+            f"enroll: {path} is there already, of an earlier enrolment; delete it or choose"
+            " --output; nobody was enrolled anew",
         ) from None
     except OSError as error:
         raise Failure(

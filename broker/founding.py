@@ -56,7 +56,7 @@ def found(directory: Path, plan: Plan, now: dt.datetime) -> None:
         make_private_directory(part)
         try:
             _fill(part, plan, now)
-            with open_authority(part) as authority:
+            with open_authority(part, anew=True) as authority:
                 _complete(authority, now)
             part.replace(directory)
         except BaseException:

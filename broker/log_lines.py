@@ -25,7 +25,7 @@ _ARRIVED = re.compile(r"New connection from (\S+) on port")
 _NO_TLS = re.compile(r"Client connection from (\S+) failed: (.*)")
 _OPENSSL = re.compile(r"OpenSSL Error\[\d+\]: (.*)")
 _REASON = re.compile(r"error:[0-9A-F]+:[^:]*:[^:]*:(.*)")
-_EXPECTED = ("does not contain '%c' or '%u'", "should not be run as root")
+_EXPECTED = ("does not contain '%c' or '%u'", "should not be run as root", "epoll re-registering")
 
 
 @dataclass(slots=True)

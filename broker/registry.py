@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config.failures import ExitCode, Failure
 from federation.certificates import CertificateError
 from federation.database import open_database, transaction
 from federation.membership_files import write_private
@@ -65,12 +66,18 @@ class Entry:
 class Registry:
     """The registry in a file; a few commands and a running broker may use it at the same time."""
 
-    def __init__(self, path: Path) -> None:
-        """Open it, or make it.
+    def __init__(self, path: Path, *, anew: bool = False) -> None:
+        """Open it; or make it, where it is to be anew.
 
         Raises:
-            Failure: it cannot be used.
+            Failure: it is not there, or cannot be used.
         """
+        if not anew and not path.exists():
+            raise Failure(
+                ExitCode.CONFIG,
+                f"{path} is missing: who is enrolled and who was revoked is in it; take it from a"
+                " copy of the directory",
+            )
         if not path.exists():
             write_private(path, b"")  # in the directory of a service it is that service's
         self._database = open_database(path, "registry", _SCHEMA, version=1)

@@ -70,6 +70,11 @@ class Aggregation(Section):
     hostile_fraction: float = Field(
         default=0.2, ge=0, lt=0.5, description="share of updates that a robust rule is to withstand"
     )
+    mix: bool = Field(
+        default=False,
+        description="average each update with those nearest to it before a robust rule: for devices"
+        " of unlike data (no effect on mean and clipped_mean)",
+    )
     clip_factor: float = Field(
         default=1.0,
         gt=0,

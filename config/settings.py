@@ -77,7 +77,7 @@ class CoordinatorSettings(Settings):
     """The coordinator: keeps the versions of the model and makes new ones from updates."""
 
     usage_examples: ClassVar[tuple[str, ...]] = (
-        "--link-host broker.example --strategy fedavg --versions 50",
+        "--membership authority/coordinator --strategy fedavg --versions 50",
         "--config coordinator.toml --log-level debug",
     )
 
@@ -154,7 +154,7 @@ class AgentSettings(Settings):
     """The agent of a device: fetches versions, trains on its chunk, delivers updates."""
 
     usage_examples: ClassVar[tuple[str, ...]] = (
-        "--device camera-7 --chunk camera-7.npz --link-host broker.example",
+        "--device camera-7 --chunk camera-7.npz --state-dir camera-7",
         "--config agent.toml",
     )
 

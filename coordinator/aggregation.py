@@ -20,6 +20,7 @@ from coordinator.robust import (
     assumed_hostile,
     geometric_median,
     median,
+    mixed,
     multi_krum,
     trimmed_mean,
 )
@@ -35,27 +36,31 @@ def united(
     geometric_median: of the rows scale_i * delta_i, weighted by weight_i.
     trimmed_mean, median, multi_krum: of the same rows, which count alike: these rules know no
     weights, so that what a device says of its examples does not make it heavier. Only multi_krum
-    leaves whole updates out.
+    leaves whole updates out. With `mix` each row is first averaged with its nearest others.
 
     Args:
         deltas: for each update its delta Float32[d], scale and weight.
         n: how many there are, at least 1.
         d: size of the vector.
     """
-    hostile = assumed_hostile(rule.hostile_fraction, n)
     none_left_out = np.zeros(n, dtype=np.bool_)
+    if rule.combine in ("mean", "clipped_mean"):
+        return weighted_mean(deltas, d), none_left_out
+    hostile = assumed_hostile(rule.hostile_fraction, n)
+    rows, weights = _together(deltas, n, d)
+    if rule.mix:
+        rows = mixed(rows, hostile)
     match rule.combine:
-        case "mean" | "clipped_mean":
-            return weighted_mean(deltas, d), none_left_out
         case "trimmed_mean":
-            return trimmed_mean(_together(deltas, n, d)[0], hostile), none_left_out
+            return trimmed_mean(rows, hostile), none_left_out
         case "median":
-            return median(_together(deltas, n, d)[0]), none_left_out
+            return median(rows), none_left_out
         case "geometric_median":
-            return geometric_median(*_together(deltas, n, d)), none_left_out
+            return geometric_median(rows, weights), none_left_out
         case "multi_krum":
-            update, chosen = multi_krum(_together(deltas, n, d)[0], hostile)
+            update, chosen = multi_krum(rows, hostile)
             return update, ~chosen
+    raise AssertionError(f"no rule {rule.combine}")
 
 
 def weighted_mean(deltas: Iterable[tuple[Vector, float, float]], d: int) -> Vector:

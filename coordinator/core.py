@@ -191,8 +191,10 @@ class CoordinatorCore:
         if address is None:
             return self._ignored("foreign topic", event.topic)
         if not event.payload and address.place is Place.DEVICE:
-            self.roster.gone(address.device)  # its retained presence was cleared
-            return []
+            # Its retained presence was cleared, or it was revoked.
+            was_here = address.device in self.roster.online
+            self.roster.gone(address.device)
+            return self._came_or_went(address.device, State.OFFLINE, at) if was_here else []
         try:
             message = decode(event.payload)
         except MessageError as error:

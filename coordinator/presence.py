@@ -72,7 +72,8 @@ class Rivals:
         if presence.incarnation <= before[1]:
             return None
         return self._stop(
-            "uses the membership of this one in", "; each time one takes the other's place"
+            "uses the membership of this one in",
+            "; end one of them",
         )
 
     def _stop(self, what: str, advice: str = "") -> Stop:

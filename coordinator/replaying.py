@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -76,8 +77,14 @@ def _replay(
     start = history.oldest_start(to)
     rows: list[dict[str, Any]] = []
     last: Replayed | None = None
+    stays = _what_stays(ledger, start, without)
     if not options.json:
         print(f"from version {start}, the oldest that is left to begin with, to {to}")
+        for device, versions_of in stays.items():
+            print(
+                f"warning: what {device} did in {versions_of} versions up to {start} stays: these"
+                " are not on disk any more (coordinator setting keep_versions)"
+            )
     for last in history.replay(start, to, without):
         rows.append(_row(last))
         if not options.json:
@@ -94,16 +101,27 @@ def _replay(
             raise _unwritable(options.output, error.strerror or str(error)) from None
     adopted = _adopt(last, newest, without, ledger, versions, layout) if options.adopt else None
     if adopted is not None and not options.json:
-        print(f"adopted as version {adopted}: the coordinator publishes it when it is started")
+        print(
+            f"adopted as version {adopted}: the coordinator publishes it when it is started; of"
+            " few devices that are left it may be worse (--output FILE gives it to be tested first)"
+        )
     identical = all(row["identical"] is not False for row in rows)
     return {
         "from": start,
         "to": to,
         "without": sorted(without),
+        "stays": stays,
         "identical": identical,
         "versions": rows,
         "adopted": adopted,
     }
+
+
+def _what_stays(ledger: Ledger, start: int, without: frozenset[str]) -> dict[str, int]:
+    """In how many versions that cannot be made again each of these devices is."""
+    past = ({id.device for id in ledger.contributors(version)} for version in range(start + 1))
+    counts = Counter(device for devices in past for device in devices & without)
+    return dict(sorted(counts.items()))
 
 
 def _adopt(

@@ -169,6 +169,32 @@ def multi_krum(rows: Rows, hostile: int, chosen: int | None = None) -> tuple[Vec
     return mean, mask
 
 
+def mixed(rows: Rows, hostile: int) -> Rows:
+    """Each row as the mean of itself and its nearest others, n - hostile in all, Float32[n, d].
+
+    Nearest-neighbour mixing, Allouah et al. 2023, arXiv:2302.01772, algorithm 2, to be put before a
+    robust rule. Devices of unlike data send unlike rows, among which hostile ones have room; mixed,
+    the honest rows lie close together, and what a rule makes of them is near their mean. It keeps
+    the breakdown point of the rule, if no more than `hostile` rows are. O(n^2 d) time; another n d
+    numbers.
+
+    Args:
+        rows: Float32[n, d], n at least 1. Rows further apart than 1.8e19 are infinitely so.
+        hostile: rows assumed hostile, below n.
+    """
+    n, d = rows.shape
+    kept = n - hostile
+    nearest = np.argsort(_squares_between(rows), axis=1, kind="stable")[:, :kept]
+    result = np.empty_like(rows)
+    for columns in _blocks(n, d):
+        for row in range(n):
+            total = np.zeros(len(range(*columns.indices(d))), dtype=np.float64)
+            for other in np.sort(nearest[row]):
+                total += rows[other, columns]
+            result[row, columns] = total / kept
+    return result
+
+
 def _blocks(n: int, d: int) -> Iterator[slice]:
     width = max(64, _BLOCK_BYTES // (4 * n))
     return (slice(start, min(start + width, d)) for start in range(0, d, width))

@@ -110,7 +110,12 @@ def scalars(row: dict[str, Any]) -> dict[str, float]:
                 **{f"{device}/{key}": row[key] for key in shown},
                 **{f"{device}/{key}": value for key, value in row["metrics"].items()},
             }
-    return {"version": row["base_version"], f"device/{row['device']}/refused": 1.0}
+        case "refusal":
+            return {"version": row["base_version"], f"device/{row['device']}/refused": 1.0}
+        case "quarantine":
+            name = f"device/{row['device']}/quarantined"
+            return {"version": row["version"], name: float(row["quarantined"])}
+    return {}
 
 
 def _mode(setting: str) -> Any:

@@ -25,7 +25,9 @@ from config.settings import AgentSettings, Link
 from device_agent.budget import SPENT, account_of
 from device_agent.eligibility import MIB, Probe, hindrance
 from device_agent.past import past_of
+from federation.certificates import read_certificate
 from federation.machine import Linked, Publish, Unlinked
+from federation.membership import FOLDER, read_membership
 from federation.paho_session import PahoSession
 from federation.session import Identity
 from federation.tls import tls_context
@@ -56,12 +58,12 @@ def main(argv: Sequence[str]) -> int:
     """Look at everything; the exit code is that of an agent that would not work."""
     words = [word for word in argv if word != "--json"]
     settings = load(AgentSettings, words, prog="flockwise agent doctor")
-    found = []
-    for check in CHECKS:
-        finding = check(settings)
-        found.append(finding)
+    finding, settings = membership(settings)
+    found: list[Finding] = []
+    for check in (lambda _: finding, *CHECKS):
+        found.append(check(settings))
         if "--json" not in argv:
-            print(as_line(finding), flush=True)
+            print(as_line(found[-1]), flush=True)
     if "--json" in argv:
         print(json.dumps([dataclasses.asdict(finding) for finding in found]))
     well = all(finding.verdict != "fault" for finding in found)
@@ -72,6 +74,30 @@ def as_line(finding: Finding) -> str:
     """A finding for people."""
     advice = f"; {finding.advice}" if finding.advice else ""
     return f"{finding.verdict:<8} {finding.what:<14} {finding.seen}{advice}"
+
+
+def membership(settings: AgentSettings) -> tuple[Finding, AgentSettings]:
+    """Whether it is a member of a federation; and its settings, completed by that."""
+    folder = settings.state_dir / FOLDER if settings.membership is None else settings.membership
+    if settings.insecure and not (folder / "member.json").exists():
+        advice = "flockwise agent join, for any other network than this machine"
+        return Finding(
+            "membership", "warning", "none: nothing is signed or sealed", advice
+        ), settings
+    try:
+        found = read_membership(folder)
+        settings = found.completed(settings)
+    except Failure as failure:
+        return Finding("membership", "fault", failure.message, "flockwise agent join"), settings
+    seen = f"{found.member.device} of {found.topics.root.rstrip('/')}"
+    certificate = folder / "certificate.pem"
+    if certificate.exists():
+        end = read_certificate(certificate.read_bytes()).not_valid_after_utc
+        seen += f", certificate until {end:%Y-%m-%d}"
+        if end.timestamp() < time.time():
+            advice = "check the clock; or have it enrolled again, and join"
+            return Finding("membership", "fault", f"{seen}: it is over", advice), settings
+    return Finding("membership", "ok", seen), settings
 
 
 def configuration(settings: AgentSettings) -> Finding:
@@ -186,7 +212,7 @@ def encryption(settings: AgentSettings) -> Finding:
     if not link.tls:
         loopback = link.host in ("localhost", "::1") or link.host.startswith("127.")
         verdict: Verdict = "ok" if loopback else "warning"
-        return Finding("TLS", verdict, "off", "" if loopback else "set link.tls and link.ca_file")
+        return Finding("TLS", verdict, "off", "" if loopback else "flockwise agent join")
     try:
         context = tls_context(link)
         assert context is not None

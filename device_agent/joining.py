@@ -9,10 +9,11 @@ from pathlib import Path
 
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
+from config.sections import FederationName
 from federation.bundle import LONGEST_BYTES, Bundle, BundleError, read_bundle
 from federation.enrolment_token import TokenError, looks_like_a_token, read_token
 from federation.joining import join
-from federation.membership import FOLDER
+from federation.membership import FOLDER, read_membership
 from federation.membership_files import write_membership
 
 PROG = "flockwise agent join"
@@ -45,10 +46,19 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     directory = given.state_dir / FOLDER
     what = sys.stdin.readline().strip() if given.what == "-" else given.what
+    if given.what == "-":
+        what = (what.split() or [""])[-1]  # the whole line that was printed will do
+    former = _former(directory)
     bundle = _joined(what)
     member = bundle.member
     if not member.device:
         raise Failure(ExitCode.CONFIG, f"join: {what} is the coordinator's, not a device's")
+    if former is not None and former != (member.federation, member.device):
+        raise Failure(
+            ExitCode.CONFIG,
+            f"join: {directory} is of {former[1]} in {former[0].prefix}/{former[0].name} already;"
+            f" choose another --state-dir for {member.device}, or remove it first",
+        )
     write_membership(directory, bundle.files)
     name = f"{member.federation.prefix}/{member.federation.name}"
     print(
@@ -62,6 +72,15 @@ def main(argv: Sequence[str]) -> int:
         f" --state-dir {given.state_dir}"
     )
     return ExitCode.OK
+
+
+def _former(directory: Path) -> tuple[FederationName, str] | None:
+    """Who is a member by this directory already."""
+    try:
+        member = read_membership(directory).member
+    except Failure:
+        return None  # there is none, or it is of no use
+    return member.federation, member.device
 
 
 def _joined(what: str) -> Bundle:

@@ -40,6 +40,18 @@ class EnvelopeError(ValueError):
     """A message that its topic's writer has not signed; the reason is one line."""
 
 
+class RevokedError(EnvelopeError):
+    """The credential was replaced or revoked.
+
+    Attributes:
+        was_last: whether it is the last one of its subject that was believed.
+    """
+
+    def __init__(self, *, was_last: bool) -> None:
+        super().__init__("the credential was replaced or revoked")
+        self.was_last = was_last
+
+
 @dataclass(frozen=True, slots=True)
 class Signer:
     """What a role signs with: its private key, and the credential that names the public one."""
@@ -126,7 +138,7 @@ class Verifier:
             raise EnvelopeError(f"the credential is of the federation {credential.federation}")
         subject = credential.subject
         if credential.epoch < max(self.least.get(subject, 0), self._told().get(subject, 0)):
-            raise EnvelopeError("the credential was replaced or revoked")
+            raise RevokedError(was_last=self.least.get(subject) == credential.epoch)
         return credential
 
 

@@ -197,6 +197,13 @@ def read_membership(folder: Path) -> Membership:
         raise _unusable(folder / "credential", str(error)) from None
     if (credential.federation, credential.subject) != (name, member.device):
         raise _unusable(folder / "credential", "it is somebody else's")
+    needed = ["ca.pem"] if member.tls else []
+    if member.tls:
+        needed += ["certificate.pem", "tls.key"] if member.username is None else ["password"]
+    for name in needed:
+        _bytes_of(folder / name)
+    for name in ("signing.key", "tls.key", "password"):
+        _require_private(folder / name)
     if credential.key != key.public_key().public_bytes_raw():
         raise _unusable(folder / "signing.key", "it is not the key that the credential names")
     return Membership(folder, member, Signer(key, signed), credential.epoch)
@@ -237,9 +244,13 @@ def _signing_key(path: Path) -> Ed25519PrivateKey:
         raise _unusable(path, "it is no private key in PEM") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise _unusable(path, "it is no Ed25519 key")
-    if path.stat().st_mode & 0o077 and os.geteuid() == path.stat().st_uid:
-        raise _unusable(path, "others may read it; chmod 600 it")
     return key
+
+
+def _require_private(path: Path) -> None:
+    """What is secret is for its owner alone; what belongs to another is that one's business."""
+    if path.exists() and path.stat().st_mode & 0o077 and os.geteuid() == path.stat().st_uid:
+        raise _unusable(path, "others may read it; chmod 600 it")
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -294,6 +294,7 @@ class Connection:
     def _on_disconnect(
         self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any
     ) -> None:
-        # paho knows no more than this of a connection that broke.
         why = "the connection broke" if str(code) == "Unspecified error" else str(code)
+        if self._link.cert_file is not None and self._linked_s is None:
+            why += ' before it was let in: "flockwise broker list" tells who is enrolled'
         self._reason = self._reason or why

@@ -18,7 +18,7 @@ from config.logs import facts
 from config.settings import Link
 from federation.certificate_upkeep import CertificateUpkeep
 from federation.certificates import COORDINATOR_NAME
-from federation.envelope import EnvelopeError, Signer, Verifier
+from federation.envelope import EnvelopeError, RevokedError, Signer, Verifier
 from federation.machine import Publish, Received
 from federation.membership import Membership
 from federation.paho_session import PahoSession
@@ -124,6 +124,9 @@ class SignedSession:
                 payload, epoch = self._verifier.read(event.topic, event.payload)
             except EnvelopeError as error:
                 self._disbelieve(event.topic, str(error))
+                if isinstance(error, RevokedError) and error.was_last:
+                    # What it says counts no more; that it is there, neither.
+                    self._inbox(replace(event, payload=b""))
                 return
             if payload is not event.payload:
                 event = replace(event, payload=payload, epoch=epoch)

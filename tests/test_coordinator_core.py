@@ -266,6 +266,8 @@ def test_a_late_will_of_a_device_is_not_believed() -> None:
 
 def test_a_device_whose_presence_is_cleared_is_gone() -> None:
     bench = Bench().begin()
+    (line,) = bench.hear(TOPICS.device("one"), b"")
+    assert (line.text, line.facts["device"]) == ("device offline", "one")
     assert bench.hear(TOPICS.device("one"), b"") == []
     assert bench.core.roster.online == {}
 

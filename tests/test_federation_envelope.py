@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.envelope import EnvelopeError, Signer
+from federation.envelope import EnvelopeError, RevokedError, Signer, Verifier
 from federation.machine import Publish
 from federation.messages import Chunk, decode, encode
 from tests.members import Authority
@@ -135,3 +135,17 @@ def test_a_later_credential_that_was_only_seen_takes_nothing_away() -> None:
 
 def test_a_revoked_credential_is_not_believed() -> None:
     assert refusal(OFFER.topic, SIGNED.payload, one=2) == "the credential was replaced or revoked"
+
+
+def test_of_a_revoked_credential_it_is_told_whether_it_was_the_last_that_was_believed() -> None:
+    least = {"one": 0}
+    verifier = Verifier(AUTHORITY.public, TOPICS, {}, lambda: least)
+    assert verifier.opened(OFFER.topic, SIGNED.payload)
+    least["one"] = 2
+    with pytest.raises(RevokedError) as caught:
+        verifier.opened(OFFER.topic, SIGNED.payload)
+    assert caught.value.was_last
+    assert verifier.opened(OFFER.topic, AUTHORITY.signer("one", epoch=2).sign(OFFER).payload)
+    with pytest.raises(RevokedError) as caught:
+        verifier.opened(OFFER.topic, SIGNED.payload)
+    assert not caught.value.was_last

@@ -47,6 +47,10 @@ def change(folder: Path, **fields: Any) -> Membership:
     """Write something else into member.json, and read the membership again."""
     path = folder / "member.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    if fields.get("tls"):
+        shown = ("password",) if "username" in fields else ("certificate.pem", "tls.key")
+        for name in ("ca.pem", *shown):
+            (folder / name).touch(mode=0o600)
     return read_membership(folder)
 
 
@@ -188,9 +192,7 @@ def test_the_link_is_filled_in(folder: Path) -> None:
 
 
 def test_with_tls_it_shows_its_certificate(folder: Path) -> None:
-    membership = change(folder, tls=True)
-    (folder / "certificate.pem").write_text("")
-    link = membership.link(Link())
+    link = change(folder, tls=True).link(Link())
     assert (link.tls, link.ca_file) == (True, folder / "ca.pem")
     assert (link.cert_file, link.key_file) == (folder / "certificate.pem", folder / "tls.key")
     assert (link.username, link.password_file) == (None, None)
@@ -299,3 +301,18 @@ def test_a_list_of_epochs_that_is_damaged_is_not_passed_over(folder: Path, conte
     (folder / "least.json").write_text(content)
     with pytest.raises(Failure, match=r"least\.json cannot be used"):
         membership.verifier()
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "certificate.pem", "tls.key"])
+def test_what_tls_needs_has_to_be_there(folder: Path, name: str) -> None:
+    change(folder, tls=True)
+    (folder / name).unlink()
+    with pytest.raises(Failure, match=f"{name} cannot be used: No such file"):
+        read_membership(folder)
+
+
+def test_no_key_may_be_read_by_others(folder: Path) -> None:
+    change(folder, tls=True)
+    (folder / "tls.key").chmod(0o644)
+    with pytest.raises(Failure, match=r"tls\.key cannot be used: others may read it"):
+        read_membership(folder)
