@@ -17,6 +17,7 @@ SCHEMA = "federation/database.py _prepare: database.executescript"
 WRITTEN = "federation/files.py replace_file.write: stream.write"
 EXACT = {
     "combine": "mean",
+    "cooldown": 0,
     "reanchor": False,
     "step_size": 1.0,
     "staleness": "constant",
@@ -88,8 +89,12 @@ OUT_OF_REACH: dict[str, str] = {
     "coordinator > federation/signed_session.py *.subscribe: *": "as above",
     "coordinator > federation/signed_session.py *.unsubscribe: *": "as above",
     "device_agent/past.py enter_noised: *": "one transaction with what makes an update one",
-    "federation/membership_files.py *": "as below",
-    "* > federation/membership_files.py *": "a person joins once: its own tests cut it short",
+    "*federation/membership_files.py write_membership: *": "a person joins: its own tests end it",
+    "*federation/membership_files.py settle: *": "as above",
+    "agent > federation/membership_files.py *": "as above",
+    "coordinator > federation/membership_files.py write_private: part.unlink #2": "it undoes",
+    "*federation/membership_files.py make_private_directory: *": "as above",
+    "*federation/membership_files.py _give_to_owner: *": "for it another user has to be root",
     "* > federation/renewal.py *": "once a year; what it writes, `membership_files` does",
     "* > federation/certificate_upkeep.py *": "once a year, and again if nobody answers",
     "coordinator/ledger.py Ledger.set_aside: *": "what is set aside was in no version, and is not",

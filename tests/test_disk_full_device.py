@@ -33,6 +33,7 @@ FULL = "storage full"
 ROOM = "storage has room again"
 EXACT_SUM = {
     "combine": "mean",
+    "cooldown": 0,
     "reanchor": False,
     "step_size": 1.0,
     "staleness": "constant",

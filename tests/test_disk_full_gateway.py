@@ -20,6 +20,7 @@ UPDATES = 12
 DEVICES = ("one", "two")
 EXACT_SUM = {
     "combine": "mean",
+    "cooldown": 0,
     "reanchor": False,
     "step_size": 1.0,
     "staleness": "constant",

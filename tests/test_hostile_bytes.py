@@ -131,8 +131,8 @@ TO_THE_COORDINATOR = {
     "a birth": (HERE, a_birth(6)),
 }
 TO_A_DEVICE = {
-    "a header": (TOPICS.model, a_header(PAYLOAD, version=4, boot=1)),
-    "a header that was asked for": (DOWN, a_header(PAYLOAD, version=4, boot=1)),
+    "a header": (TOPICS.model, a_header(PAYLOAD, version=4, boot=1, signer=1)),
+    "a header that was asked for": (DOWN, a_header(PAYLOAD, version=4, boot=1, signer=1)),
     "a receipt": (DOWN, Receipt(outbox=OUTBOX, sequence=4, verdict=Verdict.ACCEPTED)),
     "a want": (DOWN, Want(outbox=OUTBOX, sequence=4, chunks=(0, 1))),
     "a pace": (DOWN, Pace(outbox=OUTBOX, sequence=4, wait_s=600.0, reason="too many")),

@@ -127,7 +127,7 @@ def test_an_agent_alone_waits_and_ends_when_told(any_broker: RunningBroker, tmp_
 @pytest.mark.parametrize("role", ["agent", "coordinator"])
 def test_a_broker_that_is_not_there_is_one_line_and_an_exit_code(role: str, tmp_path: Path) -> None:
     words = [role, "run", "--link-port", "1", "--link-give-up-after-s", "1"]
-    words += ["--state-dir", str(tmp_path / "state")]
+    words += ["--state-dir", str(tmp_path / "state"), "--insecure"]
     if role == "agent":
         words += ["--device", "one", "--chunk", str(a_chunk(tmp_path / "c.npz"))]
     else:

@@ -58,10 +58,10 @@ class Signer:
 
 
 class Verifier:
-    def opened(self, topic: str, payload: bytes) -> bytes:
+    def read(self, topic: str, payload: bytes) -> tuple[bytes, int | None]:
         if not payload.startswith(SEAL):
             raise EnvelopeError("it is not signed")
-        return payload.removeprefix(SEAL)
+        return payload.removeprefix(SEAL), None
 
 
 class Signed(InMemory):

@@ -36,6 +36,7 @@ ALLOWED = {
 LIBRARIES = ("/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime")
 EXACT_SUM = {
     "combine": "mean",
+    "cooldown": 0,
     "reanchor": False,
     "step_size": 1.0,
     "staleness": "constant",
