@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,16 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_of_once_and_does_not_end_the_training(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
     caplog.set_level("WARNING", "learning.checkpoint")
     path = tmp_path / "training"
     checkpoint = Checkpoint(path, every_s=0)
     for _ in range(3):
-        path.with_name("training.part").symlink_to("/dev/full")
         checkpoint.offer(lambda: {"n": np.arange(100_000)})
     (record,) = caplog.records
     assert record.levelname == "WARNING"
