@@ -129,6 +129,7 @@ def test_a_full_disk_is_told_of_once_and_does_not_end_the_training(
     assert record.levelname == "WARNING"
     assert "No space left" in record.getMessage()
     assert not path.exists()
+    monkeypatch.undo()
     checkpoint.offer(lambda: {"n": np.asarray(1)})
     assert Checkpoint(path).resume() is not None, "there is room again"
 
