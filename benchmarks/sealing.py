@@ -84,7 +84,7 @@ def _add_messages(add: Callable[..., None]) -> None:
     signed = signer.sign(message)
     more = len(signed.payload) - len(message.payload)
     add("sign a message", len(message.payload), seconds(lambda: signer.sign(message), 500), more)
-    opened = seconds(lambda: verifier.opened(signed.topic, signed.payload), 500)
+    opened = seconds(lambda: verifier.read(signed.topic, signed.payload), 500)
     add("believe a message", len(message.payload), opened)
 
 

@@ -38,7 +38,7 @@ from federation.certificates import (
     public_bytes,
     read_certificate,
 )
-from federation.membership_files import write_private
+from federation.files import replace_file
 from federation.topics import Topics
 
 Clients: TypeAlias = Literal["certificates", "passwords"]
@@ -113,7 +113,7 @@ class Authority:
         moment = int(now.timestamp())
         serials = self.registry.revoked_serials(moment)
         text = revocation_list(self.issuer, serials, moment, now)
-        write_private(self.directory / "crl.pem", text)
+        replace_file(self.directory / "crl.pem", text, private=True)
         return text
 
     def renew_server(self, now: dt.datetime, also: tuple[str, ...] = ()) -> bool:
@@ -131,7 +131,7 @@ class Authority:
         key = new_tls_key()
         certificate = server_certificate(self.issuer, key.public_key(), hosts, now)
         # One file, so that the two never come from different days.
-        write_private(path, pem(certificate) + self.chain + key_pem(key))
+        replace_file(path, pem(certificate) + self.chain + key_pem(key), private=True)
         return True
 
 

@@ -14,7 +14,7 @@ from broker.enrolment import bundle_for, enrol_coordinator
 from config.failures import ExitCode, Failure
 from federation.bundle import Bundle, write_bundle
 from federation.enrolment_token import write_token
-from federation.membership_files import write_private
+from federation.files import replace_file
 
 _ENROLL = """\
 examples:
@@ -105,7 +105,7 @@ def _write_bundle(path: Path, make: Callable[[], Bundle]) -> Bundle:
         path.touch(mode=0o600, exist_ok=False)
         try:
             bundle = make()
-            write_private(path.absolute(), write_bundle(bundle))
+            replace_file(path.absolute(), write_bundle(bundle), private=True)
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -32,8 +32,9 @@ from federation.certificates import (
     read_request,
 )
 from federation.credentials import COORDINATOR, Credential, issue
+from federation.files import replace_file
 from federation.membership import Member
-from federation.membership_files import write_membership, write_private
+from federation.membership_files import write_membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def renew_coordinator(authority: Authority, now: dt.datetime) -> bool:
     certificate = client_certificate(authority.issuer, key, COORDINATOR_NAME, now, DEVICE_DAYS)
     end = int(certificate.not_valid_after_utc.timestamp())
     authority.registry.renew(held, certificate.serial_number, end)
-    write_private(path, pem(certificate) + authority.chain)
+    replace_file(path, pem(certificate) + authority.chain, private=True)
     return True
 
 
@@ -209,4 +210,4 @@ def _tell(authority: Authority, now: dt.datetime) -> None:
         for entry in authority.registry.entries()
         if entry.epoch > 1 or entry.is_revoked
     }
-    write_private(folder / "least.json", json.dumps(least, indent=0).encode() + b"\n")
+    replace_file(folder / "least.json", json.dumps(least, indent=0).encode() + b"\n", private=True)

@@ -20,8 +20,8 @@ from broker.certificates import new_authority, pem
 from broker.enrolment import enrol_coordinator
 from config.failures import ExitCode, Failure
 from federation.certificates import CertificateError, key_pem, new_tls_key, read_certificate
-from federation.files import sync_directory
-from federation.membership_files import make_private_directory, write_private
+from federation.files import replace_file, sync_directory
+from federation.membership_files import make_private_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _fill(directory: Path, plan: Plan, now: dt.datetime) -> None:
     if plan.broker_ca is not None:
         files["trust.pem"] = plan.broker_ca
     for name, data in files.items():
-        write_private(directory / name, data)
+        replace_file(directory / name, data, private=True)
 
 
 def _complete(authority: Authority, now: dt.datetime) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from config.failures import ExitCode, Failure
 from federation.certificates import CertificateError
 from federation.database import open_database, transaction
-from federation.membership_files import write_private
+from federation.files import replace_file
 
 _SCHEMA = """
 CREATE TABLE issued (
@@ -79,7 +79,9 @@ class Registry:
                 " copy of the directory",
             )
         if not path.exists():
-            write_private(path, b"")  # in the directory of a service it is that service's
+            replace_file(
+                path, b"", private=True
+            )  # in the directory of a service it is that service's
         self._database = open_database(path, "registry", _SCHEMA, version=1)
         self._database.execute("PRAGMA busy_timeout=10000")
 

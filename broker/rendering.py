@@ -15,7 +15,8 @@ from broker.rights import access_list
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from federation.certificates import COORDINATOR_NAME
-from federation.membership_files import make_private_directory, write_private
+from federation.files import replace_file
+from federation.membership_files import make_private_directory
 
 PROG = "flockwise broker render"
 CONFIGURATION = "mosquitto.conf"
@@ -96,7 +97,7 @@ def render(authority: Authority, directory: Path, configuration: str, now: dt.da
         if not directory.exists():
             make_private_directory(directory)
         for name, data in _files(authority, configuration, now).items():
-            write_private(directory / name, data)
+            replace_file(directory / name, data, private=True)
         _let_mosquitto_read(directory)
     except OSError as error:
         raise Failure(

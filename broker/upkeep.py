@@ -28,7 +28,7 @@ from broker.start import RunningBroker
 from config.failures import Failure
 from config.logs import facts
 from federation.certificates import COORDINATOR_NAME, CertificateError
-from federation.membership_files import write_private
+from federation.files import replace_file
 from federation.state_directory import StateDirectory, is_locked
 
 TURN_S = 0.5
@@ -138,7 +138,7 @@ class Upkeep:
 
     def _note(self) -> None:
         text = json.dumps({"applied": self._applied})
-        write_private(self._authority.directory / _RUNNING, text.encode())
+        replace_file(self._authority.directory / _RUNNING, text.encode(), private=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from config.failures import ExitCode, Failure
 from federation.certificates import UNREADABLE_KEY
-from federation.membership_files import write_private
+from federation.files import replace_file
 from federation.messages import Offer
 from federation.sealing import SealError, about, key_id, unseal
 
@@ -103,7 +103,7 @@ def add_key(folder: Path) -> bytes:
     numbers = [int(path.stem) for path in _files(folder)]
     key = X25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_private(folder / f"{max(numbers, default=0) + 1:06}.pem", pem)
+    replace_file(folder / f"{max(numbers, default=0) + 1:06}.pem", pem, private=True)
     return key_id(key.public_key().public_bytes_raw())
 
 

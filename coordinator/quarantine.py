@@ -25,8 +25,8 @@ from config.failures import ExitCode, Failure
 from config.logs import facts
 from coordinator.core import CoordinatorCore
 from coordinator.vocabulary import CoordinatorEffect, CoordinatorEvent, Entry, QuarantineChanged
+from federation.files import replace_file
 from federation.machine import Moment
-from federation.membership_files import write_private
 
 FILE = "quarantine.json"
 FORMAT = 1
@@ -78,7 +78,7 @@ def enter(state_dir: Path, device: str, entry: Entry) -> None:
         devices[device] = {**asdict(entry), "at": time.time()}
         text = json.dumps({"format": FORMAT, "devices": devices}, indent=1, sort_keys=True)
         # Root may say so, of a service that runs as another user: it is given to that one.
-        write_private(state_dir / FILE, text.encode())
+        replace_file(state_dir / FILE, text.encode(), private=True)
 
 
 class Attentive:

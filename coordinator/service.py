@@ -58,7 +58,7 @@ from coordinator.wandb_sink import WandbSink
 from federation.files import is_storage_full
 from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
-from federation.membership import Membership, find_membership
+from federation.membership import Membership, as_member
 from federation.messages import State, encode
 from federation.role import run_role
 from federation.session import Identity
@@ -91,14 +91,7 @@ def run(settings: CoordinatorSettings, reload: Callable[[], Stop | None] = lambd
     logs.configure("coordinator", settings.log_level, settings.log_format)
     if settings.test_set is not None and not settings.test_set.is_file():
         raise Failure(ExitCode.NO_INPUT, f"test_set {settings.test_set} is not a file")
-    membership = find_membership(
-        settings.membership,
-        settings.state_dir,
-        insecure=settings.insecure,
-        how="flockwise broker init",
-    )
-    if membership is not None:
-        settings = membership.completed(settings)
+    settings, membership = as_member(settings, how="flockwise broker init")
     with in_state_directory(settings.state_dir) as (directory, closing):
         stop = _Service(settings, directory, closing, reload, membership).run()
     return end_with(stop)

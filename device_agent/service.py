@@ -47,7 +47,7 @@ from device_agent.vocabulary import (
 from federation.credentials import COORDINATOR
 from federation.incarnation import last_of_start
 from federation.machine import Publish, Stop, Tick
-from federation.membership import Membership, find_membership
+from federation.membership import Membership, as_member
 from federation.messages import Chunk, Header, Offer, State, encode
 from federation.role import run_role
 from federation.sealing import about
@@ -82,14 +82,7 @@ def run(settings: AgentSettings, reload: Callable[[], Stop | None] = lambda: Non
             ExitCode.NO_INPUT,
             f"there is no chunk {settings.chunk}; make one with `flockwise lab partition`",
         )
-    membership = find_membership(
-        settings.membership,
-        settings.state_dir,
-        insecure=settings.insecure,
-        how="flockwise agent join",
-    )
-    if membership is not None:
-        settings = membership.completed(settings)
+    settings, membership = as_member(settings, how="flockwise agent join")
     with in_state_directory(settings.state_dir) as (directory, closing):
         stop = _Service(settings, directory, closing, reload, membership).run()
     return end_with(stop)

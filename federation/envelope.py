@@ -94,16 +94,12 @@ class Verifier:
         self.least = dict(least)
         self._verified: dict[bytes, Credential] = {}
 
-    def opened(self, topic: str, payload: bytes) -> bytes:
-        """The message in an envelope; a chunk as it is.
+    def read(self, topic: str, payload: bytes) -> tuple[bytes, int | None]:
+        """The message in an envelope, and the epoch of its credential; a chunk as it is, and None.
 
         Raises:
             EnvelopeError: it is not signed by the one who writes on this topic.
         """
-        return self.read(topic, payload)[0]
-
-    def read(self, topic: str, payload: bytes) -> tuple[bytes, int | None]:
-        """As `opened`, and the epoch of the credential; a chunk has none."""
         if not payload:
             raise EnvelopeError("it is empty")
         if payload[0] == FRAME_MARK:

@@ -14,7 +14,8 @@ def replace_file(path: Path, data: bytes | memoryview, *, private: bool = False)
     """Make `data` the content of `path`, durably; a crash leaves the old content or the new.
 
     Args:
-        private: nobody but its owner may read it, not even for a moment.
+        private: nobody but its owner may read it, not even for a moment. The owner is that of the
+            directory: root may write into that of a service, for the service.
 
     Raises:
         OSError: the directory is missing, full or not writable.
@@ -32,16 +33,25 @@ def write_file(path: Path, write: Callable[[BinaryIO], None], *, private: bool =
     mode, anew = 0o600 if private else 0o666, os.O_EXCL | os.O_NOFOLLOW
     part.unlink(missing_ok=True)
     try:
-        # Root may do this in the directory of a service: what lies in the way is not followed.
+        # The directory may be another user's: nothing that lies there is followed or opened.
         with open(part, "wb", opener=lambda name, how: os.open(name, how | anew, mode)) as stream:
             write(stream)
             stream.flush()
+            if private:
+                give_to_owner(stream.fileno(), path.parent)
             os.fsync(stream.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """What root makes in the directory of a service is that service's to read."""
+    owner = directory.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def is_storage_full(error: BaseException) -> bool:

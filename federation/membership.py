@@ -209,6 +209,21 @@ def read_membership(folder: Path) -> Membership:
     return Membership(folder, member, Signer(key, signed), credential.epoch)
 
 
+def as_member(settings: S, *, how: str) -> tuple[S, Membership | None]:
+    """The settings of a role completed by its membership, and this; as they are without one.
+
+    Args:
+        how: the command that makes one, for people.
+
+    Raises:
+        Failure: as `find_membership` and `Membership.completed`.
+    """
+    found = find_membership(
+        settings.membership, settings.state_dir, insecure=settings.insecure, how=how
+    )
+    return (settings, None) if found is None else (found.completed(settings), found)
+
+
 def find_membership(
     chosen: Path | None, state_dir: Path, *, insecure: bool, how: str
 ) -> Membership | None:

@@ -29,7 +29,7 @@ from federation.certificates import (
     read_key,
     request_certificate,
 )
-from federation.membership_files import write_private
+from federation.files import replace_file
 
 
 def name_of(membership: Path) -> str:
@@ -92,7 +92,7 @@ def install_certificate(membership: Path, answer: bytes) -> bool:
     _check_loads(whole, membership / "tls.key")
     if came.not_valid_after_utc <= held.not_valid_after_utc:
         return False
-    write_private(path, whole)
+    replace_file(path, whole, private=True)
     return True
 
 

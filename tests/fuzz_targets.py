@@ -201,7 +201,7 @@ def _signed_credential(authority: Authority, body: bytes) -> None:
 
 
 def _opened(authority: Authority, topic: str, data: bytes) -> None:
-    opened = authority.verifier().opened(topic, data)
+    opened = authority.verifier().read(topic, data)[0]
     if opened:
         decode(opened)
 

@@ -60,7 +60,6 @@ def test_renames_are_made_by_what_forces_files_to_disk_alone() -> None:
         "federation/files.py write_file: part.replace",
         "federation/status_board.py StatusBoard._write: part.replace",  # no record of anything
         # With the same care, in directories that may be another user's.
-        "federation/membership_files.py write_private: part.replace",
         "federation/membership_files.py write_membership: part.replace",
         "federation/membership_files.py write_membership: directory.replace",
         "federation/membership_files.py settle: aside.replace",
@@ -137,7 +136,7 @@ def test_a_worker_killed_at_any_point_gives_the_same_bytes_in_the_end(
     plain = _do(TRAININGS, [_training(tmp_path, job, None) for job in jobs])
     plain.sort(key=lambda one: jobs.index(one["job"]))
     reached = {point: one for one in reversed(plain) for point in one["counts"]}
-    known = {point.name: point for point in points() if point.role == "worker"}
+    known = {point.name: point for point in _in_reach(of_worker=True)}
     assert set(reached) == set(known)
     orders = [
         _training(tmp_path, one["job"], crash)
@@ -152,10 +151,10 @@ def test_a_worker_killed_at_any_point_gives_the_same_bytes_in_the_end(
     assert [one["crash"] for one in told if one["made"] != made[one["job"]]] == []
 
 
-def _in_reach() -> list[Point]:
-    """The points that the scenarios are to come to."""
-    roles = [point for point in points() if point.role != "worker"]
-    return [p for p in roles if not any(fnmatchcase(p.name, one) for one in OUT_OF_REACH)]
+def _in_reach(*, of_worker: bool = False) -> list[Point]:
+    """The points that the scenarios are to come to, or the jobs of a worker."""
+    found = [point for point in points() if (point.role == "worker") == of_worker]
+    return [p for p in found if not any(fnmatchcase(p.name, one) for one in OUT_OF_REACH)]
 
 
 _numbers = itertools.count()

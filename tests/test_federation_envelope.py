@@ -22,12 +22,12 @@ SIGNED = DEVICE.sign(OFFER)
 
 def refusal(topic: str, payload: bytes, **least: int) -> str:
     with pytest.raises(EnvelopeError) as caught:
-        AUTHORITY.verifier(least).opened(topic, payload)
+        AUTHORITY.verifier(least).read(topic, payload)[0]
     return str(caught.value)
 
 
 def test_a_signed_message_is_what_it_was() -> None:
-    assert AUTHORITY.verifier().opened(OFFER.topic, SIGNED.payload) == OFFER.payload
+    assert AUTHORITY.verifier().read(OFFER.topic, SIGNED.payload)[0] == OFFER.payload
 
 
 def test_the_rest_of_a_message_stays_as_it_was() -> None:
@@ -38,7 +38,7 @@ def test_the_rest_of_a_message_stays_as_it_was() -> None:
 def test_chunks_go_as_they_are() -> None:
     chunk = Publish(TOPICS.up("one"), Chunk(1, 2, b"data").encode(), qos=0)
     assert DEVICE.sign(chunk) is chunk
-    assert AUTHORITY.verifier().opened(chunk.topic, chunk.payload) is chunk.payload
+    assert AUTHORITY.verifier().read(chunk.topic, chunk.payload)[0] is chunk.payload
 
 
 def test_a_presence_that_somebody_cleared_is_not_believed() -> None:
@@ -50,7 +50,7 @@ def test_no_byte_of_it_can_be_altered(place: int, difference: int) -> None:
     altered = bytearray(SIGNED.payload)
     altered[place] ^= difference
     try:
-        opened = AUTHORITY.verifier().opened(OFFER.topic, bytes(altered))
+        opened = AUTHORITY.verifier().read(OFFER.topic, bytes(altered))[0]
     except EnvelopeError:
         return
     # What claims to be a chunk is none that any manifest knows.
@@ -118,10 +118,10 @@ def test_a_credential_of_another_federation_is_not_believed() -> None:
 def test_an_earlier_credential_is_not_believed_after_a_later_one() -> None:
     verifier = AUTHORITY.verifier()
     later = AUTHORITY.signer("one", epoch=2).sign(OFFER)
-    assert verifier.opened(OFFER.topic, SIGNED.payload)
-    assert verifier.opened(OFFER.topic, later.payload)
+    assert verifier.read(OFFER.topic, SIGNED.payload)[0]
+    assert verifier.read(OFFER.topic, later.payload)[0]
     with pytest.raises(EnvelopeError, match="replaced or revoked"):
-        verifier.opened(OFFER.topic, SIGNED.payload)
+        verifier.read(OFFER.topic, SIGNED.payload)[0]
 
 
 def test_a_later_credential_that_was_only_seen_takes_nothing_away() -> None:
@@ -129,8 +129,8 @@ def test_a_later_credential_that_was_only_seen_takes_nothing_away() -> None:
     later = AUTHORITY.signer("one", epoch=2)
     shown = Signer(DEVICE.key, later.credential).sign(OFFER)  # without its key
     with pytest.raises(EnvelopeError):
-        verifier.opened(OFFER.topic, shown.payload)
-    assert verifier.opened(OFFER.topic, SIGNED.payload)
+        verifier.read(OFFER.topic, shown.payload)[0]
+    assert verifier.read(OFFER.topic, SIGNED.payload)[0]
 
 
 def test_a_revoked_credential_is_not_believed() -> None:
@@ -140,12 +140,12 @@ def test_a_revoked_credential_is_not_believed() -> None:
 def test_of_a_revoked_credential_it_is_told_whether_it_was_the_last_that_was_believed() -> None:
     least = {"one": 0}
     verifier = Verifier(AUTHORITY.public, TOPICS, {}, lambda: least)
-    assert verifier.opened(OFFER.topic, SIGNED.payload)
+    assert verifier.read(OFFER.topic, SIGNED.payload)[0]
     least["one"] = 2
     with pytest.raises(RevokedError) as caught:
-        verifier.opened(OFFER.topic, SIGNED.payload)
+        verifier.read(OFFER.topic, SIGNED.payload)[0]
     assert caught.value.was_last
-    assert verifier.opened(OFFER.topic, AUTHORITY.signer("one", epoch=2).sign(OFFER).payload)
+    assert verifier.read(OFFER.topic, AUTHORITY.signer("one", epoch=2).sign(OFFER).payload)[0]
     with pytest.raises(RevokedError) as caught:
-        verifier.opened(OFFER.topic, SIGNED.payload)
+        verifier.read(OFFER.topic, SIGNED.payload)[0]
     assert not caught.value.was_last

@@ -71,8 +71,8 @@ def test_what_an_authority_gave_out_can_be_used(folder: Path) -> None:
     assert (membership.topics, membership.epoch) == (TOPICS, 1)
     offer = Publish(TOPICS.up("one"), encode(an_offer()))
     signed = membership.signer.sign(offer).payload
-    assert AUTHORITY.verifier().opened(offer.topic, signed) == offer.payload
-    assert membership.verifier().opened(offer.topic, signed) == offer.payload
+    assert AUTHORITY.verifier().read(offer.topic, signed)[0] == offer.payload
+    assert membership.verifier().read(offer.topic, signed)[0] == offer.payload
 
 
 @pytest.mark.parametrize("name", ["member.json", "credential", "signing.key"])
@@ -256,7 +256,7 @@ def is_believed(membership: Membership, least: dict[str, int] | None = None) -> 
     offer = Publish(TOPICS.up("one"), encode(an_offer()))
     signed = membership.signer.sign(offer).payload
     try:
-        membership.verifier(least).opened(offer.topic, signed)
+        membership.verifier(least).read(offer.topic, signed)[0]
     except EnvelopeError:
         return False
     return True
@@ -286,13 +286,13 @@ def test_a_revocation_is_heard_of_while_the_role_runs(
     verifier = read_membership(folder).verifier()
     offer = Publish(TOPICS.up("one"), encode(an_offer()))
     signed = read_membership(folder).signer.sign(offer).payload
-    assert verifier.opened(offer.topic, signed)
+    assert verifier.read(offer.topic, signed)[0]
     (folder / "least.json").write_text('{"one": 2}')
     with pytest.raises(EnvelopeError, match="replaced or revoked"):
-        verifier.opened(offer.topic, signed)
+        verifier.read(offer.topic, signed)[0]
     (folder / "least.json").write_text("half of a f")
     with pytest.raises(EnvelopeError, match="replaced or revoked"):
-        verifier.opened(offer.topic, signed)
+        verifier.read(offer.topic, signed)[0]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"one": -1}', '{"one": "two"}', "null"])

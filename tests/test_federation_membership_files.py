@@ -9,7 +9,8 @@ import pytest
 
 from config.failures import ExitCode, Failure
 from federation import membership_files
-from federation.membership_files import settle, write_membership, write_private
+from federation.files import replace_file
+from federation.membership_files import settle, write_membership
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -73,7 +74,7 @@ def test_what_lies_in_the_way_is_neither_followed_nor_opened(tmp_path: Path) -> 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"somebody's")
     (tmp_path / "key.part").symlink_to(elsewhere)
-    write_private(tmp_path / "key", b"new")
+    replace_file(tmp_path / "key", b"new", private=True)
     assert elsewhere.read_bytes() == b"somebody's"
     assert not (tmp_path / "key").is_symlink()
     assert (tmp_path / "key").read_bytes() == b"new"
@@ -83,5 +84,5 @@ def test_a_private_file_replaces_one_that_others_could_read(tmp_path: Path) -> N
     path = tmp_path / "key"
     path.write_text("old")
     path.chmod(0o644)
-    write_private(path, b"new")
+    replace_file(path, b"new", private=True)
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
