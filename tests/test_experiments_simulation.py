@@ -14,8 +14,8 @@ from experiments.attacks.rows import Row
 from experiments.attacks.rules import rule_of
 from experiments.attacks.scheme import Scheme
 from experiments.attacks.world import run, warmed_up
-from experiments.simulation import Course, Simulation
-from experiments.virtual_device import Assignment, DeviceModel, Trained
+from experiments.simulation.device import Assignment, DeviceModel, Trained
+from experiments.simulation.federation import Course, Simulation
 from federation.compression import Vector
 from federation.layout import Layout, TensorSpec
 from federation.loopback import Faults

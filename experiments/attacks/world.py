@@ -20,9 +20,9 @@ from experiments.attacks.poisoning import TARGET, with_trigger
 from experiments.attacks.rows import Row
 from experiments.attacks.rules import Rule
 from experiments.attacks.scheme import Scheme
-from experiments.local_training import Workbench
-from experiments.simulation import Course, Simulation
-from experiments.virtual_device import DeviceModel
+from experiments.simulation.device import DeviceModel
+from experiments.simulation.federation import Course, Simulation
+from experiments.simulation.training import Workbench
 from federation.compression import Vector
 from federation.messages import Header
 from learning.chunks import Chunk, Images, Labels

@@ -21,7 +21,7 @@ from coordinator.core import CoordinatorCore
 from coordinator.presence import Self
 from coordinator.screening import LARGEST_NORM
 from coordinator.versions import DOWN_CODEC
-from experiments.virtual_party import VirtualParty
+from experiments.simulation.party import VirtualParty
 from federation.compression import Vector, decode, encode
 from federation.layout import Layout
 from federation.loopback import LoopbackBroker

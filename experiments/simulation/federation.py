@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from config.settings import CoordinatorSettings
-from experiments.virtual_coordinator import Made, Test, VirtualCoordinator
-from experiments.virtual_device import DeviceModel, VirtualDevice
+from experiments.simulation.coordinator import Made, Test, VirtualCoordinator
+from experiments.simulation.device import DeviceModel, VirtualDevice
 from federation.compression import Vector
 from federation.layout import Layout
 from federation.loopback import Faults, LoopbackBroker

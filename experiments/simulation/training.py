@@ -6,7 +6,7 @@ A device of a simulation holds tensors instead of a file; the loop is that of ev
 from __future__ import annotations
 
 from config.sections import TrainingPlan
-from experiments.virtual_device import Assignment, Trained, Work
+from experiments.simulation.device import Assignment, Trained, Work
 from federation.compression import Vector
 from federation.layout import Layout
 from learning.chunks import Chunk

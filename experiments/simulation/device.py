@@ -17,7 +17,7 @@ from config.settings import Transfer
 from device_agent import vocabulary as av
 from device_agent.core import AgentCore
 from device_agent.presence import Self
-from experiments.virtual_party import VirtualParty
+from experiments.simulation.party import VirtualParty
 from federation.compression import Vector, decode, encode, is_lossy
 from federation.layout import Layout
 from federation.loopback import LoopbackBroker
