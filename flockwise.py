@@ -64,6 +64,9 @@ COMMANDS: dict[str, Command] = {
     "agent doctor": Command("device_agent.doctor:main", "tell what this device lacks"),
     **_as_services("broker", "coordinator", "gateway", "agent"),
     "lab partition": Command("experiments.partitioning:main", "cut a data set into chunks"),
+    "lab simulate": Command(
+        "experiments.simulation.command:main", "a whole federation in virtual time"
+    ),
     "lab attack": Command(
         "experiments.attacks.command:main", "what hostile devices cost, under each rule"
     ),

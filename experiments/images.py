@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Protocol, cast
 
 from experiments.numbers import whole
 from learning.data import ImageSet, downloaded_images, limited
@@ -41,23 +42,38 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class Choice(Protocol):
+    """What says which images: parsed options, or settings."""
+
+    generated: bool
+    data: Path | None
+    examples: int | None
+    test_examples: int | None
+    seed: int
+
+
 def chosen_images(options: argparse.Namespace) -> ImageSet:
-    """The images that the options choose.
+    """The images that the options of a command choose, as `images_of` does."""
+    return images_of(cast("Choice", options))
+
+
+def images_of(chosen: Choice) -> ImageSet:
+    """The images that options, or settings, choose.
 
     Raises:
         Failure: they are not there or not as they have to be.
     """
-    if options.generated:
+    if chosen.generated:
         return generated_images(
-            train=options.examples or GENERATED_TRAIN,
-            test=options.test_examples or GENERATED_TEST,
-            seed=options.seed,
+            train=chosen.examples or GENERATED_TRAIN,
+            test=chosen.test_examples or GENERATED_TEST,
+            seed=chosen.seed,
         )
-    if options.data is not None:
-        images = folder_images(options.data, _show_reading)
+    if chosen.data is not None:
+        images = folder_images(chosen.data, _show_reading)
     else:
         images = downloaded_images()
-    return limited(images, train=options.examples, test=options.test_examples, seed=options.seed)
+    return limited(images, train=chosen.examples, test=chosen.test_examples, seed=chosen.seed)
 
 
 def _show_reading(done: int, total: int) -> None:

@@ -142,13 +142,27 @@ class _Line:
 class LoopbackSession:
     """One client of a `LoopbackBroker`; the same interface as `PahoSession`."""
 
-    def __init__(self, broker: LoopbackBroker, identity: Identity, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        broker: LoopbackBroker,
+        identity: Identity,
+        inbox: Inbox,
+        bandwidth: float | None = None,
+    ) -> None:
+        """Make a client that does nothing yet.
+
+        Args:
+            bandwidth: of its link, bytes a second each way; None is as the broker's faults say.
+        """
         self._broker = broker
+        self._bandwidth = broker.faults.bandwidth if bandwidth is None else bandwidth
         self._identity = identity
         self._inbox = inbox
         self._filters: set[str] = set()
+        self._patterns: tuple[str, ...] = ()  # those of the filters that are no exact topics
         self._linked = False
         self._stopped = False
+        self._away = False
         self._sent_bytes = 0
         self._received_bytes = 0
         self.connection = 0
@@ -186,7 +200,7 @@ class LoopbackSession:
             return False
         self._sent_bytes += len(message.payload)
         connection = self.connection
-        if self._broker.faults.bandwidth is None:
+        if self._bandwidth is None:
             self._broker.carry(message)
         else:
             due_s = self.uplink.carried_s(len(message.payload))
@@ -196,12 +210,12 @@ class LoopbackSession:
     def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe; retained messages follow."""
         if self._linked:
-            self._filters.update(topics)
+            self._listen_to(self._filters | set(topics))
             self._broker.hand_retained(self, topics)
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Give subscriptions back."""
-        self._filters.difference_update(topics)
+        self._listen_to(self._filters.difference(topics))
 
     def stop(self, farewell: Publish | None = None) -> None:
         """Leave in an orderly way: the farewell is heard, the will is not."""
@@ -225,9 +239,21 @@ class LoopbackSession:
                 self._inbox(Unlinked(reason))
                 self._broker.time.call_in(self._broker.waits_s(), self._connect)
 
+    def leave(self) -> None:
+        """Lose the link, and have none until `come_back`."""
+        self._away = True
+        self.cut("away")
+
+    def come_back(self) -> None:
+        """Connect again, in a moment."""
+        self._away = False
+        self._broker.time.call_in(0.001, self._connect)
+
     def listens_to(self, topic: str) -> bool:
         """Whether a subscription of this connection matches."""
-        return self._linked and any(_matches(pattern, topic) for pattern in self._filters)
+        if not self._linked:
+            return False
+        return topic in self._filters or any(_matches(one, topic) for one in self._patterns)
 
     def receive(self, received: Received, connection: int) -> None:
         """A message arrived, if the connection it was meant for still stands."""
@@ -235,21 +261,24 @@ class LoopbackSession:
             self._received_bytes += len(received.payload)
             self._inbox(received)
 
+    def _listen_to(self, filters: set[str]) -> None:
+        self._filters = filters
+        self._patterns = tuple(sorted(one for one in filters if "+" in one))
+
     def _connect(self) -> None:
-        if self._stopped or self._linked:
+        if self._stopped or self._linked or self._away:
             return
         self.connection += 1
         self._new_lines()
         self._linked = True
-        self._filters = set(self._identity.filters)
+        self._listen_to(set(self._identity.filters))
         self._broker.attach(self)
         self._inbox(Linked(self._identity.incarnation(self.connection)))
         self._broker.hand_retained(self, self._identity.filters)
 
     def _new_lines(self) -> None:
-        bandwidth = self._broker.faults.bandwidth
-        self.uplink = _Line(self._broker.time, bandwidth)
-        self.downlink = _Line(self._broker.time, bandwidth)
+        self.uplink = _Line(self._broker.time, self._bandwidth)
+        self.downlink = _Line(self._broker.time, self._bandwidth)
 
     def _left(self, message: Publish, connection: int) -> None:
         """What has not left when a connection breaks is lost with it."""

@@ -37,12 +37,13 @@ def build_model(name: str, *, classes: int = 10, seed: int = 0) -> nn.Module:
 def tutorial_cnn(classes: int) -> nn.Module:
     """The CNN of the PyTorch tutorial and of NIID-Bench: 62,006 parameters for ten classes."""
     return nn.Sequential(
+        # Pooling before ReLU gives the same numbers as after it, with a quarter of the work.
         nn.Conv2d(3, 6, 5),
-        nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
         nn.Conv2d(6, 16, 5),
-        nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
         nn.Flatten(),
         nn.Linear(16 * 5 * 5, 120),
         nn.ReLU(inplace=True),

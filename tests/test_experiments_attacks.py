@@ -11,7 +11,7 @@ from experiments.attacks import forgery
 from experiments.attacks.attackers import Onlooker, hostile_work
 from experiments.attacks.catalogue import ATTACKS, Attack, Situation
 from experiments.attacks.poisoning import TARGET, backdoored, flipped_labels, with_trigger
-from experiments.simulation.device import Assignment, Trained, Work
+from experiments.simulation.assignment import Assignment, Trained, Work
 from federation.compression import Vector
 from federation.layout import Layout, TensorSpec
 from federation.messages import Header

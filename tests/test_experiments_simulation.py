@@ -14,7 +14,9 @@ from experiments.attacks.rows import Row
 from experiments.attacks.rules import rule_of
 from experiments.attacks.scheme import Scheme
 from experiments.attacks.world import run, warmed_up
-from experiments.simulation.device import Assignment, DeviceModel, Trained
+from experiments.simulation.assignment import Assignment, Trained, lazily
+from experiments.simulation.coordinator import at_once
+from experiments.simulation.device import DeviceModel
 from experiments.simulation.federation import Course, Simulation
 from federation.compression import Vector
 from federation.layout import Layout, TensorSpec
@@ -38,7 +40,7 @@ def towards(goal: float) -> DeviceModel:
     def work(assignment: Assignment) -> Trained:
         return Trained((np.float32(goal) - assignment.received) / 2, 10, 5, {"loss": 1.0})
 
-    return DeviceModel(f"device-{goal:g}", work, lambda header: 5.0 + goal)
+    return DeviceModel(f"device-{goal:g}", lazily(work), lambda header: 5.0 + goal)
 
 
 def settings(versions: int = 6, **aggregation: object) -> CoordinatorSettings:
@@ -56,11 +58,18 @@ def course(
     devices: list[DeviceModel], seed: int = 0, faults: Faults = NO_FAULTS, limit_s: float = 3600
 ) -> Course:
     simulation = Simulation(
-        settings(), START, LAYOUT, devices, lambda version, model: {}, seed=seed, faults=faults
+        settings(),
+        START,
+        LAYOUT,
+        devices,
+        at_once(lambda version, model: {}),
+        seed=seed,
+        faults=faults,
     )
     return simulation.run(limit_s)
 
 
+UNTESTED = at_once(lambda version, model: {})
 THREE = [towards(1.0), towards(2.0), towards(3.0)]
 
 
@@ -96,7 +105,7 @@ def test_a_device_that_never_learns_does_not_keep_the_others() -> None:
     def fail(assignment: Assignment) -> Trained:
         raise DivergenceError("of a test")
 
-    went = course([*THREE, DeviceModel("device-bad", fail, lambda header: 1.0)])
+    went = course([*THREE, DeviceModel("device-bad", lazily(fail), lambda header: 1.0)])
     assert went.ended
     devices = {part.id.device for made in went.history for part in made.contributions}
     assert "device-bad" not in devices
@@ -116,7 +125,7 @@ def test_versions_are_tested_as_the_settings_say() -> None:
         return {"accuracy": 0.5}
 
     rule = settings().model_copy(update={"test_set": Path("test.npz"), "evaluate_every": 2})
-    went = Simulation(rule, START, LAYOUT, THREE, test).run(3600)
+    went = Simulation(rule, START, LAYOUT, THREE, at_once(test)).run(3600)
     assert [version for version, _ in told] == [2, 4, 6]
     assert told[-1][1] == float(went.model[0])
     assert went.tested == {2: {"accuracy": 0.5}, 4: {"accuracy": 0.5}, 6: {"accuracy": 0.5}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from experiments.attacks.catalogue import Attack, Situation
-from experiments.simulation.device import Assignment, Trained, Work
+from experiments.simulation.assignment import Assignment, Trained, Work
 from federation.compression import Vector
 
 # Of fewer there is no deviation: until then a forger does as it was told.

@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from config.settings import CoordinatorSettings
+from config.settings import CoordinatorSettings, TrainingPlan
 from experiments.attacks.attackers import Onlooker, hostile_work
 from experiments.attacks.catalogue import ATTACKS, NONE, Attack
 from experiments.attacks.poisoning import TARGET, with_trigger
 from experiments.attacks.rows import Row
 from experiments.attacks.rules import Rule
 from experiments.attacks.scheme import Scheme
+from experiments.simulation.assignment import lazily
+from experiments.simulation.coordinator import at_once
 from experiments.simulation.device import DeviceModel
 from experiments.simulation.federation import Course, Simulation
 from experiments.simulation.training import Workbench
 from federation.compression import Vector
-from federation.messages import Header
 from learning.chunks import Chunk, Images, Labels
 from learning.cifar10 import TensorChunk, as_tensors
 from learning.data import ImageSet, device_chunk, evaluation_chunk
@@ -111,7 +112,7 @@ class World:
                     seed=seed * scheme.devices + index,
                 )
             duration = _duration(float(slowness[index]), f"{seed} {name}")
-            self._devices.append(DeviceModel(name, work, duration))
+            self._devices.append(DeviceModel(name, lazily(work), duration))
 
     def simulate(self, settings: CoordinatorSettings, start: Vector | None) -> Course:
         """Let it happen, from this model on."""
@@ -119,7 +120,7 @@ class World:
         settings = settings.model_copy(update={"training": plan})
         first = self._bench.first if start is None else start
         simulation = Simulation(
-            settings, first, self._bench.layout, self._devices, self._test, seed=self._seed
+            settings, first, self._bench.layout, self._devices, at_once(self._test), seed=self._seed
         )
         return simulation.run(LIMIT_S_PER_VERSION * (settings.versions or 1))
 
@@ -188,6 +189,6 @@ def _poisoned(chunk: Chunk, attack: Attack, seed: list[int]) -> Chunk:
     return replace(chunk, train_images=images, train_labels=labels)
 
 
-def _duration(slowness: float, seed: str) -> Callable[[Header], float]:
+def _duration(slowness: float, seed: str) -> Callable[[TrainingPlan], float]:
     chance = random.Random(seed)
-    return lambda header: TRAINING_S * slowness * chance.uniform(1 - JITTER, 1 + JITTER)
+    return lambda plan: TRAINING_S * slowness * chance.uniform(1 - JITTER, 1 + JITTER)

@@ -33,8 +33,19 @@ from federation.sizes import CodecError
 from federation.topics import Topics
 from federation.transfer import manifest_of
 
-# From version and model Float32[d] to figures.
-Test: TypeAlias = Callable[[int, Vector], dict[str, float]]
+# Begins to test a version, Float32[d], whose figures are due at a virtual time; gives them then.
+Test: TypeAlias = Callable[[int, Vector, float], Callable[[], cv.Evaluated]]
+
+
+def at_once(figures: Callable[[int, Vector], dict[str, float]]) -> Test:
+    """A test whose figures are there as soon as they are asked for."""
+
+    def test(version: int, model: Vector, due_s: float) -> Callable[[], cv.Evaluated]:
+        event = cv.Evaluated(version, figures(version, model))
+        return lambda: event
+
+    return test
+
 
 SCREENING_S = 0.01
 COMBINING_S = 0.05
@@ -68,7 +79,7 @@ class VirtualCoordinator(VirtualParty):
 
         Args:
             model: Float32[d], version 0.
-            test: asked for the figures of the versions that the settings want tested.
+            test: asked about the versions that the settings want tested.
         """
         super().__init__(broker, chance)
         self.history: list[Made] = []
@@ -76,6 +87,7 @@ class VirtualCoordinator(VirtualParty):
         self.refused: Counter[str] = Counter()
         self.quarantined: list[str] = []
         self.on_version: Callable[[Made], None] = lambda made: None
+        self.on_report: Callable[[float, cv.Report], None] = lambda at_s, report: None
         self._settings = settings
         self._layout = layout
         self._test = test
@@ -128,15 +140,21 @@ class VirtualCoordinator(VirtualParty):
                     chunk = self._chunk(version, index)
                     self.session.publish(Publish(topic, chunk, qos=0))
             case cv.Evaluate(version=version):
-                self.tested[version] = figures = self._test(version, self._models[version])
-                self.tell_later(TESTING_S, cv.Evaluated(version, figures))
+                figures = self._test(version, self._models[version], self._time.now_s + TESTING_S)
+                self._time.call_in(TESTING_S, lambda: self._evaluated(figures()))
             case cv.Clean(oldest=oldest):
                 for version in [version for version in self._models if version < oldest]:
                     del self._models[version], self._payloads[version]
-            case cv.Report() | cv.Sweep() | cv.Quarantine() | cv.SetAside():
+            case cv.Report():
+                self.on_report(self._time.now_s, effect)
+            case cv.Sweep() | cv.Quarantine() | cv.SetAside():
                 pass
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
+
+    def _evaluated(self, event: cv.Evaluated) -> None:
+        self.tested[event.version] = dict(event.metrics)
+        self.handle(event)
 
     def _screened(self, id: cv.UpdateId) -> cv.Screened:
         try:

@@ -8,7 +8,7 @@ bytes, however fast the machine is.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from config.settings import CoordinatorSettings
@@ -86,10 +86,15 @@ class Simulation:
             for device in devices
         )
 
-    def run(self, limit_s: float) -> Course:
-        """Let it happen until the coordinator ends, or until so much virtual time has passed."""
+    def run(self, limit_s: float, enough: Callable[[], bool] = lambda: False) -> Course:
+        """Let it happen until the coordinator ends, or until so much virtual time has passed.
+
+        Args:
+            enough: asked at each moment; whether to end early.
+        """
         coordinator = self.coordinator
-        ended = self.time.run_until(lambda: coordinator.stopped is not None, limit_s)
+        self.time.run_until(lambda: coordinator.stopped is not None or enough(), limit_s)
+        ended = coordinator.stopped is not None
         return Course(
             model=coordinator.model,
             ended=ended,

@@ -36,15 +36,39 @@ class VirtualParty:
 
     def __init__(self, broker: LoopbackBroker, chance: random.Random) -> None:
         self.stopped: Stop | None = None
+        self.dozing = False
+        self.down = True
         self._time = broker.time
         self._broker = broker
         self._chance = chance
         self._asked = 0
+        self._life = 0
 
-    def connect(self, identity: Identity) -> None:
-        """Begin to have a link."""
-        self.session = LoopbackSession(self._broker, identity, self.tell)
+    def connect(self, identity: Identity, bandwidth: float | None = None) -> None:
+        """Begin to have a link; if it has no bandwidth of its own, one as the broker has it."""
+        self.down = False
+        self.session = LoopbackSession(self._broker, identity, self.tell, bandwidth)
+        if self.dozing:
+            self.session.leave()
         self.session.start()
+
+    def doze(self) -> None:
+        """Be away: without a link, and nothing happens by itself."""
+        self.dozing = True
+        self.session.leave()
+
+    def wake(self) -> None:
+        """Be there again."""
+        self.dozing = False
+        self.session.come_back()
+        self.tell(Tick())
+
+    def die(self) -> None:
+        """Be killed: what was to happen to this life happens no more."""
+        self.down = True
+        self._life += 1
+        self._asked += 1
+        self.session.vanish()
 
     def tell(self, event: Any) -> None:
         """Hand an event to the core, after whatever is happening now."""
@@ -52,11 +76,12 @@ class VirtualParty:
 
     def tell_later(self, delay_s: float, event: Any) -> None:
         """Hand an event to the core after so many seconds."""
-        self._time.call_in(delay_s, lambda: self.handle(event))
+        life = self._life
+        self._time.call_in(delay_s, lambda: self._hear(life, event))
 
     def handle(self, event: Any) -> None:
         """Hand an event to the core now, and do what it asks for."""
-        if self.stopped is not None:
+        if self.stopped is not None or self.down:
             return
         at = Moment(self._time.now_s, self._chance.random())
         for effect in self.core.handle(event, at):
@@ -71,8 +96,13 @@ class VirtualParty:
         """Carry out an effect of this kind of role."""
         raise NotImplementedError
 
+    def _hear(self, life: int, event: Any) -> None:
+        if life == self._life:
+            self.handle(event)
+
     def _tick(self, asked: int) -> None:
-        if asked == self._asked:  # else it was asked since, and has said anew when to be
+        # Else it was asked since, and has said anew when to be; or it dozes, and is when it wakes.
+        if asked == self._asked and not self.dozing:
             self.handle(Tick())
 
     def _carry_out(self, effect: Any) -> None:

@@ -6,7 +6,7 @@ A device of a simulation holds tensors instead of a file; the loop is that of ev
 from __future__ import annotations
 
 from config.sections import TrainingPlan
-from experiments.simulation.device import Assignment, Trained, Work
+from experiments.simulation.assignment import Assignment, Trained, Work
 from federation.compression import Vector
 from federation.layout import Layout
 from learning.chunks import Chunk
@@ -25,8 +25,19 @@ class Workbench:
         self.layout: Layout = layout_of(self._model)
         self.first: Vector = vector_of(self._model)
 
-    def train(self, received: Vector, data: TensorChunk, plan: TrainingPlan, seed: int) -> Trained:
-        """Train on all of `data`'s training part; the delta is what a device would send.
+    def train(
+        self,
+        received: Vector,
+        data: TensorChunk,
+        plan: TrainingPlan,
+        seed: int,
+        steps: int | None = None,
+    ) -> Trained:
+        """Train on `data`'s training part; the delta is what a device would send.
+
+        Args:
+            received: Float32[d].
+            steps: most steps to make; None makes all that the plan asks for.
 
         Raises:
             DivergenceError: the training left the finite numbers.
@@ -40,6 +51,7 @@ class Workbench:
             plan,
             seed=seed,
             on_step=lambda done, loss: None,
+            may_go_on=lambda done: steps is None or done < steps,
         )
         delta = vector_of(self._model) - received
         return Trained(delta, result.examples, result.steps, dict(result.metrics))

@@ -1,0 +1,73 @@
+"""An update from what was learned: the same function on a device and in a simulation.
+
+Two ways to make good for what a codec loses. A residual carries what was rounded away over to the
+next update (error feedback: Karimireddy et al. 2019, arXiv:1901.09847). A memory h is the sum of
+what the coordinator took from this device; sent is d = C(delta - h), and h + C⁻¹(d) is the memory
+once d is accepted (EF21: Richtarik et al. 2021, arXiv:2106.05203; with the coordinator's sum of
+all d it is what CA2FL and MIFA keep of each device: docs/decisions/0015-which-algorithm-when.md).
+What is rounded away is in the next difference by itself, so a memory needs no residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from federation.compression import Vector, decode, encode, is_lossy
+
+# What privacy does to a vector before it is encoded.
+Cover: TypeAlias = Callable[[Vector], Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What is sent, and what the device keeps of it.
+
+    Attributes:
+        payload: the encoded vector.
+        residual: what was rounded away, Float32[d]; None with a memory, or if nothing was.
+        memory: what the memory is once the update is accepted, Float32[d]; None without one.
+    """
+
+    payload: bytes
+    residual: Vector | None
+    memory: Vector | None
+
+
+def make_update(
+    delta: Vector,
+    codec: str,
+    *,
+    residual: Vector | None = None,
+    memory: Vector | None = None,
+    cover: Cover | None = None,
+) -> Update:
+    """The update that says what was learned.
+
+    Args:
+        delta: Float32[d], trained model - received model.
+        residual: what was rounded away of the last update, Float32[d].
+        memory: what is remembered, Float32[d], zeros at first; None where there is no memory.
+        cover: clips and noises what is to be sent. It is given delta - memory: what it gave before
+            is known to the other end, and each answer is one mechanism of its own.
+
+    Raises:
+        ValueError: both a residual and a memory.
+    """
+    if memory is not None:
+        if residual is not None:
+            raise ValueError("with a memory there is no residual")
+        news = _covered(delta - memory, cover)
+        payload = encode(codec, news)
+        return Update(payload, None, memory + decode(codec, payload, delta.size))
+    whole = _covered(delta, cover)
+    if residual is not None:
+        whole = whole + residual
+    payload = encode(codec, whole)
+    rest = whole - decode(codec, payload, whole.size) if is_lossy(codec) else None
+    return Update(payload, rest, None)
+
+
+def _covered(vector: Vector, cover: Cover | None) -> Vector:
+    return vector if cover is None else cover(vector)
