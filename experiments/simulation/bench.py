@@ -141,7 +141,7 @@ class Job(Protocol[R_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class Train:
     """A device tests the received model, Float32[d], on its held-out part, and trains it.
 
     Attributes:
@@ -170,7 +170,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
-class Testing:
+class Evaluate:
     """A version of the model, Float32[d], on the test images."""
 
     model: Vector

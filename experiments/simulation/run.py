@@ -19,7 +19,7 @@ from config.settings import CoordinatorSettings
 from config.simulation import SimulationSettings
 from coordinator import vocabulary as cv
 from experiments.simulation.assignment import Assignment, Begin
-from experiments.simulation.bench import Share, Testing, Training, World, lay_out
+from experiments.simulation.bench import Evaluate, Share, Train, World, lay_out
 from experiments.simulation.coordinator import Test
 from experiments.simulation.device import DeviceModel
 from experiments.simulation.engine import Engine, inline_engine, local_engine
@@ -74,11 +74,17 @@ class Story:
     wall_s: float = 0.0
 
 
-def simulate(settings: SimulationSettings, images: ImageSet, on_row: OnRow) -> Story:
+def simulate(
+    settings: SimulationSettings,
+    images: ImageSet,
+    on_row: OnRow,
+    enough: Callable[[], bool] = lambda: False,
+) -> Story:
     """Let a federation happen.
 
     Args:
         on_row: told each row as it comes about.
+        enough: asked at each moment; whether to end before the settings say so.
 
     Raises:
         Failure: the settings do not hold together, or a process of the engine ended.
@@ -86,7 +92,7 @@ def simulate(settings: SimulationSettings, images: ImageSet, on_row: OnRow) -> S
     began_s = time.monotonic()
     prepare_torch(1)
     rows: list[dict[str, Any]] = []
-    with _world(settings, images) as world, _engine(settings, world) as engine:
+    with world_of(settings, images) as world, engine_of(settings, world) as engine:
         who = cast(settings, world, len(images.class_names))
         simulation = _simulation(settings, who, engine)
 
@@ -96,7 +102,8 @@ def simulate(settings: SimulationSettings, images: ImageSet, on_row: OnRow) -> S
             on_row(row)
 
         simulation.coordinator.on_report = tell
-        course = simulation.run(settings.limit_s, _target(settings, simulation))
+        reached = _target(settings, simulation)
+        course = simulation.run(settings.limit_s, lambda: reached() or enough())
         sent, received = np.sum([device.traffic for device in simulation.devices], axis=0)
         crashes = sum(device.crashes for device in simulation.devices)
     return Story(who, course, rows, (int(sent), int(received)), crashes, time.monotonic() - began_s)
@@ -153,7 +160,7 @@ def _trainings(engine: Engine, index: int, pace: Pace) -> Begin:
     def begin(assignment: Assignment, due_s: float) -> Any:
         plan = assignment.header.plan
         steps = pace.steps(plan)
-        job = Training(index, assignment.received, plan, assignment.seed, steps)
+        job = Train(index, assignment.received, plan, assignment.seed, steps)
         return engine.submit(job, due_s)
 
     return begin
@@ -161,7 +168,7 @@ def _trainings(engine: Engine, index: int, pace: Pace) -> Begin:
 
 def _tests(engine: Engine) -> Test:
     def test(version: int, model: Vector, due_s: float) -> Callable[[], cv.Evaluated]:
-        pending = engine.submit(Testing(model), due_s)
+        pending = engine.submit(Evaluate(model), due_s)
 
         def figures() -> cv.Evaluated:
             try:
@@ -187,7 +194,8 @@ def _target(settings: SimulationSettings, simulation: Simulation) -> Callable[[]
 
 
 @contextmanager
-def _world(settings: SimulationSettings, images: ImageSet) -> Iterator[World]:
+def world_of(settings: SimulationSettings, images: ImageSet) -> Iterator[World]:
+    """What the processes of a simulation share, for as long as this lasts."""
     chunks = device_chunks(images, settings.devices, settings.partition, seed=settings.seed)
     plan, total = coordinator_settings(settings).training, len(images.train_labels)
     with TemporaryDirectory(prefix="flockwise-simulation-") as folder:
@@ -195,7 +203,8 @@ def _world(settings: SimulationSettings, images: ImageSet) -> Iterator[World]:
 
 
 @contextmanager
-def _engine(settings: SimulationSettings, world: World) -> Iterator[Engine]:
+def engine_of(settings: SimulationSettings, world: World) -> Iterator[Engine]:
+    """What computes its trainings, as the settings choose."""
     match settings.engine:
         case "inline":
             with inline_engine(world) as inline:
