@@ -68,6 +68,7 @@ class Evaluator:
 
     def _heard(self, event: dict[str, Any]) -> None:
         if event["event"] == "evaluated":
-            self._tell(Evaluated(int(event["job"]), event["metrics"]))
+            found = event.get("findings", {})
+            self._tell(Evaluated(int(event["job"]), event["metrics"], findings=found))
         elif event["event"] == "failed":
             self._tell(Evaluated(int(event["job"]), {}, event["reason"]))

@@ -1,130 +1,112 @@
-"""Reports to Weights & Biases; nothing else imports wandb, and nothing depends on its success.
-
-wandb runs in a thread of its own behind a bounded queue, so that neither its start, nor its
-network, nor a fault of it, holds a federation up: the first fault is told once and ends the sink.
-"""
+"""Reports to Weights & Biases; nothing else imports wandb, and nothing depends on its success."""
 
 from __future__ import annotations
 
-import logging
 import os
-import queue
-import threading
-import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from config.logs import facts
-from config.settings import CoordinatorSettings
+from config.reporting import Reporting
+from coordinator.reporting import Row
+from coordinator.sink_thread import SinkThread
+from coordinator.sources import NOTHING, Sources
+from coordinator.wandb_rows import RowLog
 
-log = logging.getLogger(__name__)
-
-MAX_WAITING = 10_000
-CLOSE_S = 20.0
+# W&B keeps rows in memory for 15 seconds, and a process may be killed at any time.
+FLUSH_S = 2.0
+_OURS: set[str] = set()
 
 
 class WandbSink:
     """One run of Weights & Biases, online if there is a key, else offline."""
 
-    def __init__(self, settings: CoordinatorSettings, directory: Path, run_id: str) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        reporting: Reporting,
+        config: Mapping[str, Any],
+        directory: Path,
+        run_id: str,
+        sources: Sources = NOTHING,
+    ) -> None:
+        """Begin the run, or go on with it.
+
+        Args:
+            config: the run's configuration, as JSON; without secrets.
+            directory: where W&B's folder `wandb` is made.
+            run_id: of at most 64 characters; the same one goes on with the same run.
+            sources: what is looked up for artifacts and images.
+        """
+        self._reporting = reporting
+        self._config = dict(config)
         self._directory = directory
         self._run_id = run_id
-        self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue(MAX_WAITING)
-        self._alive = True
-        self._thread = threading.Thread(target=self._run, name="wandb", daemon=True)
-        self._thread.start()
+        self._sources = sources
+        self._thread = SinkThread("wandb", self._log_rows)
 
-    def write(self, row: dict[str, Any]) -> None:
-        """Take one row; dropped if wandb has failed or is far behind."""
-        if self._alive:
-            try:
-                self._rows.put_nowait(row)
-            except queue.Full:
-                log.warning("wandb is far behind, a row was dropped; the JSONL file has it")
+    def write(self, row: Row) -> None:
+        """Take one row."""
+        self._thread.write(row)
 
     def close(self) -> None:
         """Let wandb finish, for a while."""
-        if not self._alive:
-            return
-        end_s = time.monotonic() + CLOSE_S
-        with suppress(queue.Full):
-            self._rows.put(None, timeout=CLOSE_S)
-            self._thread.join(max(0.0, end_s - time.monotonic()))
+        self._thread.close()
 
-    def _run(self) -> None:
-        try:
-            self._log_rows()
-        except ImportError:
-            log.info("wandb is not installed; reports go to the JSONL file only")
-        except Exception as error:  # whatever wandb fails with, the federation goes on
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("wandb failed; reports go on in the JSONL file", extra=facts(why=reason))
-        finally:
-            self._alive = False
-
-    def _log_rows(self) -> None:
+    def _log_rows(self, rows: Iterator[Row]) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")
+        _keep_data_in(self._directory / "wandb" / "data")
         import wandb  # noqa: PLC0415 - a second of imports that a federation need not wait for
 
-        reporting = self._settings.reporting
+        reporting = self._reporting
         run = wandb.init(
             project=reporting.project,
             group=reporting.group,
+            job_type=reporting.job_type,
             name=reporting.run_name,
+            tags=_tags(reporting.tags),
             id=self._run_id,
             resume="allow",
-            mode=_mode(reporting.wandb),
+            mode=effective_mode(reporting.wandb),
             dir=self._directory,
-            config=self._settings.model_dump(mode="json", exclude={"link", "reporting"}),
-            settings=wandb.Settings(console="off", init_timeout=30),
+            config=self._config,
+            settings=_settings(wandb),
         )
-        run.define_metric("version")
-        run.define_metric("global/*", step_metric="version")
-        run.define_metric("device/*", step_metric="version")
-        while (row := self._rows.get()) is not None:
-            run.log(scalars(row))
+        log = RowLog(wandb, run, self._run_id, reporting, self._sources)
+        log.begin()
+        for row in rows:
+            log.take(row)
+        log.close()
         run.finish()
 
 
-def scalars(row: dict[str, Any]) -> dict[str, float]:
-    """A row as W&B scalars: `global/...` of a version, `device/<id>/...` of an update."""
-    match row["kind"]:
-        case "evaluation":
-            skip = {"kind", "version", "time_s"}
-            values = {f"global/{k}": v for k, v in row.items() if k not in skip}
-            return {"version": row["version"], "global/time_s": row["time_s"], **values}
-        case "version":
-            staleness = row["staleness"]
-            return {
-                "version": row["version"],
-                "global/updates": row["updates"],
-                "global/mean_staleness": sum(staleness) / max(1, len(staleness)),
-            }
-        case "update":
-            device = f"device/{row['device']}"
-            shown = ("staleness", "examples", "steps", "train_s", "bytes", "norm")
-            return {
-                "version": row["base_version"],
-                **{f"{device}/{key}": row[key] for key in shown},
-                **{f"{device}/{key}": value for key, value in row["metrics"].items()},
-            }
-        case "refusal":
-            return {"version": row["base_version"], f"device/{row['device']}/refused": 1.0}
-        case "quarantine":
-            name = f"device/{row['device']}/quarantined"
-            return {"version": row["version"], name: float(row["quarantined"])}
-    return {}
+def _settings(wandb: Any) -> Any:
+    asked: dict[str, Any] = {"console": "off", "init_timeout": 30}
+    known = getattr(wandb.Settings, "model_fields", {})
+    if "x_transaction_log_flush_interval" in known:  # since 0.31
+        asked["x_transaction_log_flush_interval"] = FLUSH_S
+    return wandb.Settings(**asked)
 
 
-def _mode(setting: str) -> Any:
+def _keep_data_in(folder: Path) -> None:
+    """Have artifacts wait for their upload beside the run, not at home, unless told where."""
+    name = "WANDB_DATA_DIR"
+    if os.environ.get(name, "") in ("", *_OURS):
+        os.environ[name] = str(folder.absolute())
+        _OURS.add(os.environ[name])
+
+
+def _tags(tags: str | None) -> list[str] | None:
+    return [tag for part in tags.split(",") if (tag := part.strip())] if tags else None
+
+
+def effective_mode(setting: str) -> Any:
+    """What a setting comes to here: auto is online where there is a key, else offline."""
     if setting != "auto":
         return setting
-    return "online" if _has_key() else "offline"
+    return "online" if has_key() else "offline"
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
     """Whether there is a key for wandb, in the environment or where `wandb login` puts it."""
     if os.environ.get("WANDB_API_KEY"):
         return True

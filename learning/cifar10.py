@@ -14,7 +14,7 @@ from learning.checkpoint import Checkpoint
 from learning.chunks import Chunk, read_chunk
 from learning.evaluation import evaluate
 from learning.models import build_model
-from learning.outcomes import Evaluation, OnStep, Training
+from learning.outcomes import Evaluation, MayGoOn, OnStep, Training, always
 from learning.training import train
 
 CLASSES = 10
@@ -29,6 +29,7 @@ class TensorChunk:
     held_out_images: Tensor
     held_out_labels: Tensor
     generated: bool
+    class_names: tuple[str, ...] = ()
 
 
 def as_tensors(chunk: Chunk, source: str) -> TensorChunk:
@@ -48,6 +49,7 @@ def as_tensors(chunk: Chunk, source: str) -> TensorChunk:
         image_tensor(chunk.held_out_images),
         label_tensor(chunk.held_out_labels),
         chunk.generated,
+        chunk.class_names,
     )
 
 
@@ -75,6 +77,7 @@ class Cifar10:
         seed: int,
         on_step: OnStep,
         checkpoint: Checkpoint,
+        may_go_on: MayGoOn = always,
     ) -> Training:
         """Train on the chunk's training part."""
         return train(
@@ -85,8 +88,15 @@ class Cifar10:
             seed=seed,
             on_step=on_step,
             checkpoint=checkpoint,
+            may_go_on=may_go_on,
         )
 
     def evaluate(self, model: nn.Module, data: TensorChunk, *, on_step: OnStep) -> Evaluation:
         """Test on the chunk's held-out part."""
-        return evaluate(model, data.held_out_images, data.held_out_labels, on_step=on_step)
+        return evaluate(
+            model,
+            data.held_out_images,
+            data.held_out_labels,
+            on_step=on_step,
+            class_names=data.class_names,
+        )

@@ -20,7 +20,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from config.failures import ExitCode
-from config.sections import Aggregation, Reporting, TrainingPlan
+from config.reporting import Reporting
+from config.sections import Aggregation, TrainingPlan
 from config.settings import AgentSettings, CoordinatorSettings, Link
 from tests.bad_link import BadLink, LinkFaults
 from tests.cluster_balancer import Balancer

@@ -79,6 +79,15 @@ def test_a_result_is_told_with_its_version(bench: Bench) -> None:
     assert bench.told == [Evaluated(3, {"accuracy": 0.5})]
 
 
+def test_what_a_test_found_beyond_figures_is_told_with_it(bench: Bench) -> None:
+    bench.evaluator.evaluate(3)
+    found = {"recall": {"cat": 0.5}}
+    bench.worker.tell(
+        {"event": "evaluated", "job": "3", "metrics": {"accuracy": 0.5}, "findings": found}
+    )
+    assert bench.told == [Evaluated(3, {"accuracy": 0.5}, findings=found)]
+
+
 def test_a_failure_is_told_with_its_reason(bench: Bench) -> None:
     bench.evaluator.evaluate(3)
     bench.worker.tell({"event": "failed", "job": "3", "reason": "no test set"})

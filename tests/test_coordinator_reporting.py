@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from config.failures import ExitCode, Failure
-from coordinator.reporting import Reporter
+from coordinator.reporting import Reporter, rows_in
 from coordinator.vocabulary import Report
+from tests.story import update, version
 
 
 class Kept:
@@ -39,7 +40,7 @@ def test_each_report_is_a_line_that_says_what_and_when(tmp_path: Path) -> None:
     first, second = rows(path)
     assert first.pop("time_s") <= second.pop("time_s")
     assert first == {"kind": "evaluation", "version": 3, "accuracy": 0.5}
-    assert second == {"kind": "version", "version": 4, "devices": ["one"]}
+    assert second == {"kind": "version", "version": 4, "devices": ["one"], "bytes_up": 0}
     reporter.close()
 
 
@@ -51,9 +52,9 @@ def test_a_row_is_on_disk_before_the_next_one_comes(tmp_path: Path) -> None:
 
 
 def test_a_restart_goes_on_in_the_same_file(tmp_path: Path) -> None:
-    for version in (1, 2):
+    for number in (1, 2):
         reporter = Reporter(tmp_path / "reports.jsonl")
-        reporter.write(Report("version", {"version": version}))
+        reporter.write(Report("version", {"version": number}))
         reporter.close()
     assert [row["version"] for row in rows(tmp_path / "reports.jsonl")] == [1, 2]
 
@@ -81,3 +82,46 @@ def test_a_file_that_cannot_be_written_is_told_by_its_name(tmp_path: Path) -> No
     with pytest.raises(Failure, match=f"cannot write reports to {tmp_path}") as caught:
         Reporter(tmp_path)
     assert caught.value.code == ExitCode.CANNOT_WRITE
+
+
+def test_the_time_is_that_of_the_clock(tmp_path: Path) -> None:
+    time_s = 100.0
+    reporter = Reporter(tmp_path / "reports.jsonl", clock=lambda: time_s)
+    time_s = 160.5
+    reporter.write(Report("news", {}))
+    reporter.close()
+    assert rows(tmp_path / "reports.jsonl") == [{"kind": "news", "time_s": 60.5}]
+
+
+def test_sums_go_on_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "reports.jsonl"
+    for number in (1, 2):
+        reporter = Reporter(path)
+        for row in (update(f"device-{number}", held_out_accuracy=0.5), version(number)):
+            facts = {name: value for name, value in row.items() if name not in ("kind", "time_s")}
+            reporter.write(Report(row["kind"], facts))
+        reporter.close()
+    last = rows(path)[-1]
+    assert last["bytes_up"] == 200
+    assert last["on_device"]["devices"] == 2
+
+
+def test_a_row_that_was_torn_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "reports.jsonl"
+    path.write_text('{"kind": "news"}\n{"kind": "upd')
+    reporter = Reporter(path)
+    reporter.write(Report("version", {"version": 1}))
+    reporter.close()
+    assert [row["kind"] for row in rows_in(path)] == ["news", "version"]
+
+
+@pytest.mark.parametrize(
+    "row", ["{}", "[]", '{"kind": "update"}', '{"kind": "version"}', "[" * 9999]
+)
+def test_odd_rows_of_an_earlier_start_do_no_harm(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "reports.jsonl"
+    path.write_text(row + "\n")
+    reporter = Reporter(path)
+    reporter.write(Report("version", {"version": 1}))
+    reporter.close()
+    assert list(rows_in(path))[-1]["bytes_up"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import pty
@@ -16,30 +15,61 @@ from typing import Any
 
 import pytest
 
+from config.reporting import Reporting
 from config.settings import CoordinatorSettings
-from coordinator import wandb_sink as module
-from coordinator.wandb_sink import WandbSink, scalars
+from coordinator import sink_thread as module
+from coordinator import sinks
+from coordinator.sinks import open_reporter
+from coordinator.sources import Sources, images_of
+from coordinator.versions import Versions
+from coordinator.wandb_sink import WandbSink
+from tests import story
+from tests.wandb_reader import HOUSE, environment, runs_in
 
-HOUSE = Path(__file__).resolve().parent.parent
 ROW = {"kind": "evaluation", "time_s": 1.5, "version": 3, "accuracy": 0.5}
 
 
 class FakeRun:
     def __init__(self, fake: FakeWandb) -> None:
         self._fake = fake
-        self.logged: list[dict[str, float]] = []
+        self.logged: list[dict[str, Any]] = []
+        self.steps: list[int] = []
+        self.alerts: list[str] = []
+        self.kept: list[Any] = []
         self.finished = False
+        self.step = 0
 
     def define_metric(self, *_: Any, **__: Any) -> None:
         self._fake.reached("define_metric")
 
-    def log(self, row: dict[str, float]) -> None:
+    def log(self, row: dict[str, Any], *, step: int, commit: bool) -> None:
         self._fake.reached("log")
+        assert not self.steps or step > self.steps[-1], "W&B drops what comes with an older step"
+        assert commit, "else W&B keeps it until the next step"
         self.logged.append(row)
+        self.steps.append(step)
+
+    def alert(self, *, title: str, text: str, level: str) -> None:
+        self._fake.reached("alert")
+        self.alerts.append(f"{level} {title}: {text}")
+
+    def log_artifact(self, artifact: FakeArtifact, aliases: list[str]) -> None:
+        self._fake.reached("log_artifact")
+        artifact.aliases = aliases
+        self.kept.append(artifact)
 
     def finish(self) -> None:
         self._fake.reached("finish")
         self.finished = True
+
+
+class FakeArtifact:
+    def __init__(self, name: str, kind: str, metadata: dict[str, Any] | None = None) -> None:
+        self.name, self.kind, self.metadata = name, kind, metadata
+        self.aliases: list[str] = []
+
+    def add_file(self, path: str, name: str) -> None:
+        Path(path).read_bytes()
 
 
 class FakeWandb:
@@ -53,6 +83,12 @@ class FakeWandb:
         self.run = FakeRun(self)
 
     Settings = SimpleNamespace
+    AlertLevel = SimpleNamespace(WARN="WARN")
+    Artifact = FakeArtifact
+    Histogram = staticmethod(lambda np_histogram: np_histogram)
+    Table = staticmethod(lambda columns, data: data)
+    Image = staticmethod(lambda pixels: pixels.shape)
+    plot_table = staticmethod(lambda **asked: asked["data_table"])
 
     def init(self, **asked: Any) -> FakeRun:
         self.reached("init")
@@ -78,7 +114,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeWandb]:
 
 
 def a_sink(tmp_path: Path, **reporting: Any) -> WandbSink:
-    return WandbSink(CoordinatorSettings(reporting=reporting), tmp_path, "run-1")
+    return WandbSink(Reporting.model_validate(reporting), {"lr": 1}, tmp_path, "run-1")
 
 
 def test_rows_are_logged_in_order_and_the_run_is_finished(fake: FakeWandb, tmp_path: Path) -> None:
@@ -99,7 +135,7 @@ def test_without_wandb_the_federation_goes_on(
         sink.write(ROW)
         sink.close()
         sink.write(ROW)
-    assert caplog.messages == ["wandb is not installed; reports go to the JSONL file only"]
+    assert caplog.messages == ["wandb is not installed; reports go on without it"]
 
 
 @pytest.mark.parametrize("where", ["init", "define_metric", "log", "finish"])
@@ -139,10 +175,13 @@ def test_a_wandb_that_hangs_with_its_queue_full_does_not_hold_anything_up(
     monkeypatch.setattr(module, "CLOSE_S", 0.05)
     fake.blocked_at = "init"
     sink = a_sink(tmp_path)
-    for _ in range(3):
+    for _ in range(5):
         sink.write(ROW)
     assert caplog.messages == ["wandb is far behind, a row was dropped; the JSONL file has it"]
     sink.close()
+    assert caplog.messages[1:] == [
+        "wandb was far behind, 3 rows were dropped; the JSONL file has them"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -178,118 +217,144 @@ def test_a_key_where_wandb_login_puts_it_counts(
     assert fake.asked["mode"] == "online"
 
 
-def test_a_run_bears_the_names_of_the_settings_and_no_password(
-    fake: FakeWandb, tmp_path: Path
-) -> None:
-    link = {"username": "me", "password": "very-secret"}
-    reporting = {"project": "p", "group": "g", "run_name": "n"}
-    settings = CoordinatorSettings(link=link, reporting=reporting)
-    WandbSink(settings, tmp_path, "run-1").close()
-    names = {key: fake.asked[key] for key in ("project", "group", "name", "id", "resume", "dir")}
-    assert names == {
+def test_a_run_bears_the_names_of_the_settings(fake: FakeWandb, tmp_path: Path) -> None:
+    a_sink(tmp_path, project="p", group="g", job_type="j", run_name="n", tags="red, blue").close()
+    names = ("project", "group", "job_type", "name", "tags", "id", "resume", "dir", "config")
+    assert {key: fake.asked[key] for key in names} == {
         "project": "p",
         "group": "g",
+        "job_type": "j",
         "name": "n",
+        "tags": ["red", "blue"],
         "id": "run-1",
         "resume": "allow",
         "dir": tmp_path,
+        "config": {"lr": 1},
     }
+
+
+def test_the_configuration_is_the_coordinators_and_has_no_password(
+    fake: FakeWandb, tmp_path: Path
+) -> None:
+    link = {"username": "me", "password": "very-secret"}
+    settings = CoordinatorSettings(link=link)
+    open_reporter(settings, tmp_path, "run-1", Versions(tmp_path, 1024)).close()
     assert fake.asked["config"]["aggregation"]["buffer_size"] == 10
     assert "very-secret" not in str(fake.asked)
 
 
-def test_an_evaluation_is_of_the_global_model() -> None:
-    assert scalars(ROW) == {"version": 3, "global/accuracy": 0.5, "global/time_s": 1.5}
+def test_without_sinks_in_the_settings_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sinks, "WandbSink", None)
+    monkeypatch.setattr(sinks, "TensorBoardSink", None)
+    settings = CoordinatorSettings(reporting={"wandb": "off"})
+    open_reporter(settings, tmp_path, "run-1", Versions(tmp_path, 1024)).close()
 
 
-def test_a_version_tells_how_many_updates_it_has_and_how_late_they_were() -> None:
-    row = {"kind": "version", "time_s": 1.0, "version": 3, "updates": 2, "staleness": [0, 3]}
-    assert scalars(row) == {"version": 3, "global/updates": 2, "global/mean_staleness": 1.5}
+def told(
+    fake: FakeWandb, tmp_path: Path, rows: list[Any], sources: Sources, **reporting: Any
+) -> FakeRun:
+    sink = WandbSink(Reporting.model_validate(reporting), {}, tmp_path, "run-1", sources)
+    for row in rows:
+        sink.write(row)
+    sink.close()
+    return fake.run
 
 
-def test_an_update_is_shown_under_its_device() -> None:
-    row = {
-        "kind": "update",
-        "time_s": 1.0,
-        "device": "one",
-        "sequence": 4,
-        "base_version": 3,
-        "staleness": 1,
-        "examples": 10,
-        "steps": 5,
-        "train_s": 2.0,
-        "bytes": 100,
-        "norm": 0.5,
-        "metrics": {"loss": 1.5},
-    }
-    assert scalars(row) == {
-        "version": 3,
-        "device/one/staleness": 1,
-        "device/one/examples": 10,
-        "device/one/steps": 5,
-        "device/one/train_s": 2.0,
-        "device/one/bytes": 100,
-        "device/one/norm": 0.5,
-        "device/one/loss": 1.5,
-    }
+def test_steps_go_on_where_earlier_rows_end(fake: FakeWandb, tmp_path: Path) -> None:
+    earlier = Sources(earlier=lambda: iter([ROW, ROW]))
+    assert told(fake, tmp_path, [ROW, ROW], earlier).steps == [4, 6]
 
 
-def test_a_refusal_is_shown_under_its_device() -> None:
-    row = {"kind": "refusal", "time_s": 1.0, "device": "one", "base_version": 3, "reason": "stale"}
-    assert scalars(row) == {"version": 3, "device/one/refused": 1.0}
+def test_steps_go_on_where_the_server_is_if_that_is_further(
+    fake: FakeWandb, tmp_path: Path
+) -> None:
+    fake.run.step = 9
+    assert told(fake, tmp_path, [ROW, ROW], Sources()).steps == [9, 11]
+
+
+def test_odd_rows_of_an_earlier_start_do_no_harm(fake: FakeWandb, tmp_path: Path) -> None:
+    odd = [{}, {"kind": "version"}, {"kind": "evaluation", "version": None, "accuracy": "good"}]
+    earlier = Sources(earlier=lambda: iter(odd))
+    assert told(fake, tmp_path, [ROW], earlier).finished
+
+
+def test_tables_are_shown_at_their_turn_and_at_the_end(fake: FakeWandb, tmp_path: Path) -> None:
+    rows = [story.evaluation(n, 0.5) for n in range(5)]
+    run = told(fake, tmp_path, rows, Sources(), tables_every=3)
+    assert [row["version"] for row in run.logged if "predictions" in row] == [0, 3, 4]
+    assert [row["version"] for row in run.logged if "confusion_matrix" in row] == [0, 3, 4]
+
+
+def test_tables_can_be_left_out(fake: FakeWandb, tmp_path: Path) -> None:
+    run = told(fake, tmp_path, [story.evaluation(1, 0.5)], Sources(), tables_every=None)
+    assert not [row for row in run.logged if "predictions" in row]
+
+
+def test_samples_without_images_are_shown_all_the_same(fake: FakeWandb, tmp_path: Path) -> None:
+    run = told(fake, tmp_path, [story.evaluation(1, 0.5)], Sources())
+    assert run.logged[0]["predictions"][2] == [1, 11, "owl", "cat", 0.4, False]
+
+
+def test_without_pillow_there_are_no_images(
+    fake: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    sources = Sources(images=images_of(story.a_test_set(tmp_path / "test.npz")))
+    run = told(fake, tmp_path, [story.evaluation(1, 0.5)], sources)
+    assert run.logged[0]["predictions"][0] == [1, 0, "cat", "cat", 0.9, True]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "kept"), [("off", []), ("last", [3]), ("tested", [0, 1, 2, 3])]
+)
+def test_versions_become_artifacts_as_the_settings_say(
+    fake: FakeWandb, tmp_path: Path, artifacts: str, kept: list[int]
+) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"model")
+    run = told(
+        fake, tmp_path, story.first_part(), Sources(lambda version: path), artifacts=artifacts
+    )
+    assert [artifact.metadata["version"] for artifact in run.kept] == kept
+
+
+def test_a_version_that_was_deleted_meanwhile_is_passed_over(
+    fake: FakeWandb, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = Sources(lambda version: tmp_path / "gone")
+    run = told(fake, tmp_path, story.first_part(), sources, artifacts="tested")
+    assert run.finished
+    assert not run.kept
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_an_accuracy_that_falls_and_a_quarantine_are_alerts(
+    fake: FakeWandb, tmp_path: Path
+) -> None:
+    assert told(fake, tmp_path, story.first_part(), Sources()).alerts == [
+        "WARN two is in quarantine: at version 2, by rule: wild",
+        "WARN Accuracy has fallen: 40.0% at version 3, 60.0% at version 2",
+    ]
+
+
+def test_what_an_earlier_start_told_is_no_alert_again(fake: FakeWandb, tmp_path: Path) -> None:
+    earlier = Sources(earlier=lambda: iter(story.first_part()))
+    assert told(fake, tmp_path, [story.evaluation(4, 0.4)], earlier).alerts == []
 
 
 # The real wandb, at a terminal, with nobody logged in
 
-# The file of a run is a LevelDB log: blocks of 32 KiB, each frame with checksum, size and part.
-CHILD = """
-import json, logging, struct, sys
-from pathlib import Path
-from config.settings import CoordinatorSettings
-from coordinator.wandb_sink import WandbSink
-logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="log: %(message)s")
-def records(data, block=32768, head=7):
-    at, whole = head, b""
-    while at + head <= len(data):
-        _, size, part = struct.unpack_from("<IHB", data, at)
-        whole += data[at + head : at + head + size]
-        at += head + size
-        if part in (1, 4):  # a whole record, or the last part of one
-            yield whole
-            whole = b""
-        if block - at % block < head:
-            at += block - at % block
-
-folder, mode = Path(sys.argv[1]), sys.argv[2]
-sink = WandbSink(CoordinatorSettings(reporting={"wandb": mode}), folder, "0123456789abcdef")
-for version in (1, 2):
-    row = {"kind": "evaluation", "time_s": 1.5, "version": version, "accuracy": version / 4}
-    sink.write(row)
-sink.close()
-import wandb
-from wandb.proto.wandb_internal_pb2 import Record
-wandb.teardown()  # its own process ends, with all that it has written
-for path in folder.rglob("*.wandb"):
-    for data in records(path.read_bytes()):
-        record = Record.FromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = record.history.item
-            row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
-            print("row:", json.dumps({k: v for k, v in row.items() if k[0] != "_"}))
-print("end")
-"""
-
 
 def at_a_terminal(folder: Path, mode: str) -> list[str]:
     """What a coordinator's child says that has a terminal, where nobody answers."""
-    names = ("WANDB_", "NETRC", "FLOCKWISE_")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(names)}
     ours, theirs = pty.openpty()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", CHILD, str(folder), mode],
+            [sys.executable, "-m", "tests.wandb_child", str(folder), "second_part", mode],
             cwd=HOUSE,
-            env=environment | {"HOME": str(folder), "TERM": "xterm"},
+            env=environment(folder),
             stdin=theirs,
             stderr=theirs,
             stdout=subprocess.PIPE,
@@ -304,15 +369,11 @@ def at_a_terminal(folder: Path, mode: str) -> list[str]:
 
 
 def test_an_offline_run_is_really_written_and_nobody_is_asked(tmp_path: Path) -> None:
-    *lines, end = at_a_terminal(tmp_path, "auto")
-    assert end == "end"
-    assert [json.loads(line[5:]) for line in lines if line.startswith("row: ")] == [
-        {"version": 1, "global/accuracy": 0.25, "global/time_s": 1.5},
-        {"version": 2, "global/accuracy": 0.5, "global/time_s": 1.5},
-    ]
+    assert at_a_terminal(tmp_path, "auto") == []
+    (run,) = runs_in(tmp_path)
+    assert run.logged("global/accuracy") == [0.65]
 
 
 def test_to_be_online_without_a_key_is_told_and_nobody_is_asked(tmp_path: Path) -> None:
-    *lines, end = at_a_terminal(tmp_path, "online")
-    assert end == "end"
+    lines = at_a_terminal(tmp_path, "online")
     assert "log: wandb failed; reports go on in the JSONL file" in lines
