@@ -9,17 +9,24 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from config.failures import ExitCode, Failure
 from config.options import UsageParser
+from config.partition import Partition
 from experiments.images import add_image_options, chosen_images
-from experiments.numbers import fraction_below_one, positive, whole
+from experiments.numbers import whole
+from experiments.partition_description import DevicePart, PartitionDescription, table
+from experiments.partition_options import add_partition_options, chosen_partition
+from experiments.partition_picture import picture_path, write_picture
 from federation.files import replace_file
-from learning.chunks import write_chunk
-from learning.data import ImageSet, device_chunk, evaluation_chunk
-from learning.partition import by_dirichlet, counts_by_label, iid, split_held_out
+from learning.chunks import Chunk, write_chunk
+from learning.data import ImageSet, evaluation_chunk
+from learning.partition_chunks import device_chunks
+from learning.partition_noise import noise_levels
 
 DESCRIPTION = "partition.json"
 TEST_SET = "test.npz"
@@ -27,56 +34,30 @@ MAX_DEVICES = 100_000
 _DEVICE_FILE = re.compile(r"device-\d{3,}\.npz")
 
 
-@dataclass(frozen=True, slots=True)
-class DevicePart:
-    """One device's chunk: its file and how many examples it holds; `labels` counts both parts."""
-
-    file: str
-    train: int
-    held_out: int
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """What is in a directory of chunks, as `partition.json` tells it."""
-
-    source: str
-    generated: bool
-    seed: int
-    dirichlet: float | None
-    held_out: float
-    class_names: tuple[str, ...]
-    devices: tuple[DevicePart, ...]
-    test_file: str
-    test_examples: int
-
-
 def main(argv: Sequence[str]) -> int:
     """Make the chunks and show who got what."""
     options = _parser().parse_args(argv)
-    images = chosen_images(options)
-    made = partition_images(
-        images,
-        options.output,
-        devices=options.devices,
-        dirichlet=options.dirichlet,
-        held_out=options.held_out,
-        seed=options.seed,
+    rule = chosen_partition(options)
+    made = write_partition(
+        chosen_images(options), options.output, rule, devices=options.devices, seed=options.seed
     )
-    print(table(made))
+    if options.picture is not None:
+        write_picture(made, options.picture)
+    print(_as_json(made) if options.json else table(made))
     return ExitCode.OK
 
 
 def partition_images(
-    images: ImageSet,
-    output: Path,
-    *,
-    devices: int,
-    dirichlet: float | None = None,
-    held_out: float = 0.1,
-    seed: int = 0,
-) -> Partition:
+    images: ImageSet, output: Path, *, devices: int, dirichlet: float | None = None, seed: int = 0
+) -> PartitionDescription:
+    """Write an even partition, or one by Dirichlet(alpha), as `write_partition` does."""
+    rule = Partition() if dirichlet is None else Partition(kind="dirichlet", alpha=dirichlet)
+    return write_partition(images, output, rule, devices=devices, seed=seed)
+
+
+def write_partition(
+    images: ImageSet, output: Path, rule: Partition, *, devices: int, seed: int = 0
+) -> PartitionDescription:
     """Write `device-000.npz` and so on, `test.npz` and, last, `partition.json`.
 
     Chunks that an earlier partition left in the directory are replaced or removed.
@@ -84,64 +65,48 @@ def partition_images(
     Args:
         images: the whole set.
         output: the directory; it is made where needed.
+        rule: who gets what.
         devices: number of chunks.
-        dirichlet: skew by label, None for an even cut.
-        held_out: share of each device's examples that it tests on, 0 to below 1.
         seed: decides all chance.
 
     Raises:
-        Failure: more devices than examples, or the directory cannot be written.
+        Failure: the images cannot be cut so, or the directory cannot be written.
     """
-    total = len(images.train_labels)
-    if devices > total:
-        raise Failure(
-            ExitCode.USAGE, f"{devices} devices cannot share {total} training images; give fewer"
-        )
-    labels = images.train_labels
-    if dirichlet is None:
-        parts = iid(labels, devices, seed=seed)
-    else:
-        parts = by_dirichlet(labels, devices, dirichlet, seed=seed)
-    counts = counts_by_label(labels, parts, len(images.class_names))
-
+    chunks = device_chunks(images, devices, rule, seed=seed)
     _clear(output)
-    described = []
-    for index, part in enumerate(parts):
-        train, held = split_held_out(labels, part, held_out, seed=seed)
+    parts = []
+    for index, (chunk, noise) in enumerate(
+        zip(chunks, noise_levels(devices, rule.noise), strict=True)
+    ):
         file = f"device-{index:03d}.npz"
-        write_chunk(output / file, device_chunk(images, train, held))
-        described.append(DevicePart(file, len(train), len(held), tuple(counts[index].tolist())))
+        write_chunk(output / file, chunk)
+        parts.append(_part(file, chunk, float(noise)))
     write_chunk(output / TEST_SET, evaluation_chunk(images))
-    made = Partition(
+    made = PartitionDescription(
         source=images.source,
         generated=images.generated,
         seed=seed,
-        dirichlet=dirichlet,
-        held_out=held_out,
+        cut=rule.in_words(),
+        rule=rule.numbers(),
         class_names=images.class_names,
-        devices=tuple(described),
+        devices=tuple(parts),
         test_file=TEST_SET,
         test_examples=len(images.test_labels),
     )
-    replace_file(output / DESCRIPTION, json.dumps(asdict(made), indent=2).encode() + b"\n")
+    replace_file(output / DESCRIPTION, _as_json(made).encode() + b"\n")
     return made
 
 
-def table(made: Partition, most: int = 20) -> str:
-    """Labels by devices, for people; of many devices only the first ones."""
-    heads = [name[:6] for name in made.class_names]
-    first = max([len(Path(part.file).stem) for part in made.devices] + [6])
-    lines = [" ".join([" " * first, *(f"{head:>6}" for head in heads), " train  held-out"])]
-    for part in made.devices[:most]:
-        cells = (f"{count:6d}" for count in part.labels)
-        name = Path(part.file).stem
-        lines.append(" ".join([f"{name:<{first}}", *cells, f"{part.train:6d} {part.held_out:9d}"]))
-    if len(made.devices) > most:
-        lines.append(f"... and {len(made.devices) - most} more devices")
-    skew = "evenly" if made.dirichlet is None else f"by Dirichlet({made.dirichlet:g})"
-    note = " GENERATED, NOT REAL," if made.generated else ""
-    lines.append(f"{made.source},{note} cut {skew}; {made.test_examples} test images")
-    return "\n".join(lines)
+def _part(file: str, chunk: Chunk, noise: float) -> DevicePart:
+    labels = np.concatenate([chunk.train_labels, chunk.held_out_labels])
+    counts = np.bincount(labels, minlength=len(chunk.class_names))
+    return DevicePart(
+        file, len(chunk.train_labels), len(chunk.held_out_labels), tuple(counts.tolist()), noise
+    )
+
+
+def _as_json(made: PartitionDescription) -> str:
+    return json.dumps(asdict(made), indent=2)
 
 
 def _clear(output: Path) -> None:
@@ -158,12 +123,32 @@ def _clear(output: Path) -> None:
         ) from None
 
 
+_EPILOG = """\
+Labels, amounts and looks may differ from device to device, as they do in the field:
+
+  even in all                  --devices 5
+  some labels more than others --dirichlet 0.5         (0.1 is harsh, 100 nearly even)
+  two labels each              --kind shards --labels-per-device 2
+  some have far more           --kind power_law --exponent 1.5
+                               --kind quantity --alpha 0.5
+  some see worse               --noise 0.1             (together with any of the above)
+
+Everything is decided by --seed: the same command writes the same bytes. Each device's file holds
+images to train on and, with the labels in proportion, images that it tests on. It is what an agent
+takes: flockwise agent run --chunk DIR/device-000.npz. DIR/test.npz is what a coordinator takes:
+flockwise coordinator run --test-set DIR/test.npz.
+
+example: flockwise lab partition --data images --devices 100 --dirichlet 0.3 --output chunks
+             --picture chunks.png
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = UsageParser(
         prog="flockwise lab partition",
         description="Cut a set of images into one chunk for each device, and a test set.",
-        epilog="example: flockwise lab partition --data images --devices 5 --dirichlet 0.5"
-        " --output chunks",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -177,18 +162,14 @@ def _parser() -> argparse.ArgumentParser:
         help="number of chunks (default: 5)",
     )
     parser.add_argument(
-        "--dirichlet",
-        type=positive,
-        metavar="ALPHA",
-        help="skew the labels: 100 is nearly even, 0.1 leaves a device with two or three labels"
-        " (default: an even cut)",
+        "--picture",
+        type=picture_path,
+        metavar="FILE",
+        help="draw who has what, labels by devices, to a .png or .svg",
     )
     parser.add_argument(
-        "--held-out",
-        type=fraction_below_one,
-        default=0.1,
-        metavar="SHARE",
-        help="share of its examples that a device tests on (default: 0.1)",
+        "--json", action="store_true", help="print what partition.json says, and no table"
     )
+    add_partition_options(parser)
     add_image_options(parser)
     return parser
