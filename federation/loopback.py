@@ -149,11 +149,7 @@ class LoopbackSession:
         inbox: Inbox,
         bandwidth: float | None = None,
     ) -> None:
-        """Make a client that does nothing yet.
-
-        Args:
-            bandwidth: of its link, bytes a second each way; None is as the broker's faults say.
-        """
+        """Make a client, with a bandwidth of its own, or else as the broker's faults have it."""
         self._broker = broker
         self._bandwidth = broker.faults.bandwidth if bandwidth is None else bandwidth
         self._identity = identity

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
 from learning.batches import image_tensor, label_tensor
 from learning.checkpoint import Checkpoint
-from learning.chunks import Chunk, read_chunk
+from learning.chunks import Chunk, Labels, read_chunk
 from learning.evaluation import evaluate
 from learning.models import build_model
 from learning.outcomes import Evaluation, MayGoOn, OnStep, Training, always
@@ -30,6 +33,17 @@ class TensorChunk:
     held_out_labels: Tensor
     generated: bool
     class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def sharing(
+        cls,
+        train: tuple[npt.NDArray[np.uint8], Labels],
+        held_out: tuple[npt.NDArray[np.uint8], Labels],
+    ) -> TensorChunk:
+        """Of arrays that are as torch takes them, with their memory, which must be writable."""
+        images, labels = map(torch.from_numpy, train)
+        held_images, held_labels = map(torch.from_numpy, held_out)
+        return cls(images, labels, held_images, held_labels, generated=False)
 
 
 def as_tensors(chunk: Chunk, source: str) -> TensorChunk:

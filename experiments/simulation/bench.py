@@ -6,20 +6,17 @@ devices and several processes share one copy.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
+from experiments.sharing import end_with_parent
 from experiments.simulation.assignment import Trained
 from experiments.simulation.training import Workbench
 from federation.compression import Vector
@@ -116,20 +113,16 @@ class Bench:
         share, every = self.holdings.shares[index], self.holdings
         middle = share.start + share.train
         end = middle + share.held_out
-        images, labels = torch.from_numpy(every.images), torch.from_numpy(every.labels)
-        return TensorChunk(
-            images[share.start : middle],
-            labels[share.start : middle],
-            images[middle:end],
-            labels[middle:end],
-            generated=False,
+        train, held_out = slice(share.start, middle), slice(middle, end)
+        return TensorChunk.sharing(
+            (every.images[train], every.labels[train]),
+            (every.images[held_out], every.labels[held_out]),
         )
 
     def tests(self) -> TensorChunk:
         """The test images, as a held-out part."""
-        images = torch.from_numpy(self.holdings.test_images)
-        labels = torch.from_numpy(self.holdings.test_labels)
-        return TensorChunk(images[:0], labels[:0], images, labels, generated=False)
+        images, labels = self.holdings.test_images, self.holdings.test_labels
+        return TensorChunk.sharing((images[:0], labels[:0]), (images, labels))
 
 
 class Job(Protocol[R_co]):
@@ -171,14 +164,16 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """A version of the model, Float32[d], on the test images."""
+    """A version of the model, Float32[d], on the test images, of classes with these names."""
 
     model: Vector
+    class_names: tuple[str, ...] = ()
 
     def do(self, bench: Bench) -> Evaluation:
         """What the coordinator's worker does."""
         try:
-            return bench.workbench.test(self.model, bench.tests())
+            tests = replace(bench.tests(), class_names=self.class_names)
+            return bench.workbench.test(self.model, tests)
         except ModelMismatchError as error:
             raise Failure(ExitCode.FAILURE, str(error)) from None
 
@@ -192,21 +187,13 @@ class _Process:
 def begin(world: World | Holdings) -> None:
     """Make this process one that does jobs."""
     prepare_torch(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _Process.bench = Bench(world if isinstance(world, Holdings) else world.load())
 
 
 def do(job: Job[R]) -> R:
     """Do a job in a process that has begun."""
     return job.do(_Process.bench)
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would go on with what it was given."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 _ARRAYS = ("images", "labels", "test_images", "test_labels")

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     words = ["--print-json" if word == "--json" else word for word in argv]
     settings = load(SimulationSettings, words, prog="flockwise lab simulate")
     images = images_of(settings)
-    with _output(settings) as directory, telling(settings, directory) as tell:
+    with _output(settings) as directory, telling(settings, directory, images) as tell:
         show = _Progress(settings, images.generated)
 
         def on_row(row: dict[str, Any]) -> None:

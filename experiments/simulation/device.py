@@ -251,15 +251,11 @@ class VirtualDevice(VirtualParty):
         except (Failure, ModelMismatchError) as failure:
             return av.TrainingFailed(header.version, str(failure)[:300])
         plan = header.plan
-        memory = self._memory
-        if plan.memory and memory is None:
-            memory = np.zeros_like(trained.delta)
-        self._outcome = make_update(
-            trained.delta,
-            plan.codec,
-            residual=None if plan.memory else self._residual,
-            memory=memory if plan.memory else None,
-        )
+        if plan.memory:
+            memory = np.zeros_like(trained.delta) if self._memory is None else self._memory
+            self._outcome = make_update(trained.delta, plan.codec, memory=memory)
+        else:
+            self._outcome = make_update(trained.delta, plan.codec, residual=self._residual)
         return av.TrainingEnded(
             header.version, trained.examples, trained.steps, job.duration_s, trained.metrics
         )
@@ -289,7 +285,7 @@ class VirtualDevice(VirtualParty):
 
     def _forget(self, effect: av.Forget) -> None:
         del self._offers[effect.sequence], self._payloads[effect.sequence]
-        if getattr(effect, "accepted", True) and self._candidate is not None:
+        if effect.accepted and self._candidate is not None:
             self._memory = self._candidate
         self._candidate = None
 

@@ -86,7 +86,7 @@ class Queue:
                 try:
                     done = self._launch(job)
                 except RuntimeError as error:  # of a pool that is broken or closed
-                    promise.set_exception(error)
+                    promise.set_exception(_explained(error))
                     continue
                 done.add_done_callback(partial(self._ended, promise))
 

@@ -1,23 +1,27 @@
-"""Trainings on a Ray cluster, for simulations that one machine is too small for; ray is imported
-here alone, and only when it is asked for.
+"""Trainings on a Ray cluster, for simulations that one machine is too small for.
+
+ray is imported here alone, and only when it is asked for. The machines of the cluster need
+Flockwise too, in the same version.
 """
 
 from __future__ import annotations
 
-import os
+import importlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from config.failures import ExitCode, Failure
-from experiments.simulation.bench import Job, World, begin, do
+from experiments.simulation.bench import Holdings, Job, World, begin, do
 from experiments.simulation.engine import Queue
 
 
 @contextmanager
 def ray_engine(world: World, workers: int, address: str | None) -> Iterator[Queue]:
-    """As many actors as the cluster has cores, or `workers`; each holds the images once.
+    """As many actors as the cluster has cores, or `workers`; each holds all images.
 
     Args:
         address: of the cluster; None makes one of this machine, for as long as this lasts.
@@ -25,33 +29,24 @@ def ray_engine(world: World, workers: int, address: str | None) -> Iterator[Queu
     Raises:
         Failure: ray is not installed, or the cluster cannot be reached.
     """
+    ray = _connected(address)
     try:
-        import ray  # noqa: PLC0415
-    except ImportError:
-        raise Failure(
-            ExitCode.CONFIG, "engine ray needs the package ray: pip install 'flockwise[ray]'"
-        ) from None
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray.init(
-            address=address, log_to_driver=False, include_dashboard=False, logging_level="error"
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Failure(ExitCode.UNAVAILABLE, f"no Ray cluster at {address}: {line}") from None
-    try:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        shared = ray.put(world.load())
+        holdings = ray.put(world.load())
         actor = ray.remote(num_cpus=1)(_Actor)
-        free = [actor.remote(shared) for _ in range(workers or cores)]
+        number = workers or int(ray.cluster_resources().get("CPU", 1))
+        free = [actor.remote(holdings) for _ in range(number)]
 
         def launch(job: Job[Any]) -> Future[Any]:
-            one = free.pop()
-            done: Future[Any] = one.do.remote(job).future()
-            done.add_done_callback(lambda _: free.append(one))
-            return done
+            one, promise = free.pop(), Future[Any]()
 
-        yield Queue(launch, len(free))
+            def ended(done: Future[Any]) -> None:
+                free.append(one)
+                _hand_over(done, promise)
+
+            one.do.remote(job).future().add_done_callback(ended)
+            return promise
+
+        yield Queue(launch, number)
     finally:
         ray.shutdown()
 
@@ -59,8 +54,47 @@ def ray_engine(world: World, workers: int, address: str | None) -> Iterator[Queu
 class _Actor:
     """One process of the cluster."""
 
-    def __init__(self, world: Any) -> None:
-        begin(world)
+    def __init__(self, holdings: Holdings) -> None:
+        # What lies in ray's store cannot be written to, and torch insists that it can.
+        own = replace(
+            holdings,
+            images=holdings.images.copy(),
+            labels=holdings.labels.copy(),
+            test_images=holdings.test_images.copy(),
+            test_labels=holdings.test_labels.copy(),
+        )
+        begin(own)
 
     def do(self, job: Job[Any]) -> Any:
-        return do(job)
+        """A failure is a result: what ray raises has a traceback for a message."""
+        try:
+            return do(job)
+        except Failure as failure:
+            return failure
+
+
+def _connected(address: str | None) -> Any:
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError:
+        raise Failure(
+            ExitCode.CONFIG, "engine ray needs the package ray: pip install 'flockwise[ray]'"
+        ) from None
+    try:
+        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    except Exception as error:  # ray has no type of its own for a cluster that does not answer
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        at = "could be started here" if address is None else f"answers at {address}"
+        raise Failure(ExitCode.UNAVAILABLE, f"no Ray cluster {at}: {line}") from None
+    return ray
+
+
+def _hand_over(done: Future[Any], promise: Future[Any]) -> None:
+    error = done.exception()
+    if error is not None:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        promise.set_exception(Failure(ExitCode.FAILURE, f"the Ray cluster failed: {line}"))
+    elif isinstance(done.result(), Failure):
+        promise.set_exception(done.result())
+    else:
+        promise.set_result(done.result())

@@ -18,6 +18,7 @@ from config.failures import Failure
 from config.settings import CoordinatorSettings
 from config.simulation import SimulationSettings
 from coordinator import vocabulary as cv
+from coordinator.tally import Tally
 from experiments.simulation.assignment import Assignment, Begin
 from experiments.simulation.bench import Evaluate, Share, Train, World, lay_out
 from experiments.simulation.coordinator import Test
@@ -30,6 +31,7 @@ from experiments.simulation.training import Workbench
 from federation.compression import Vector
 from federation.loopback import Faults
 from learning.data import ImageSet, evaluation_chunk
+from learning.outcomes import findings
 from learning.partition_chunks import device_chunks
 from learning.runtime import prepare_torch
 
@@ -94,10 +96,11 @@ def simulate(
     rows: list[dict[str, Any]] = []
     with world_of(settings, images) as world, engine_of(settings, world) as engine:
         who = cast(settings, world, len(images.class_names))
-        simulation = _simulation(settings, who, engine)
+        simulation = _simulation(settings, who, engine, images.class_names)
+        tally = Tally()
 
         def tell(at_s: float, report: cv.Report) -> None:
-            row = {"kind": report.kind, "time_s": round(at_s, 3), **report.facts}
+            row = tally.take({"kind": report.kind, "time_s": round(at_s, 3), **report.facts})
             rows.append(row)
             on_row(row)
 
@@ -125,7 +128,9 @@ def coordinator_settings(settings: SimulationSettings) -> CoordinatorSettings:
     )
 
 
-def _simulation(settings: SimulationSettings, who: Cast, engine: Engine) -> Simulation:
+def _simulation(
+    settings: SimulationSettings, who: Cast, engine: Engine, class_names: tuple[str, ...]
+) -> Simulation:
     fleet, told = settings.fleet, coordinator_settings(settings)
     workbench = Workbench(told.training)
     devices = []
@@ -150,7 +155,7 @@ def _simulation(settings: SimulationSettings, who: Cast, engine: Engine) -> Simu
         workbench.first,
         workbench.layout,
         devices,
-        _tests(engine),
+        _tests(engine, class_names),
         seed=settings.seed,
         faults=faults,
     )
@@ -166,16 +171,16 @@ def _trainings(engine: Engine, index: int, pace: Pace) -> Begin:
     return begin
 
 
-def _tests(engine: Engine) -> Test:
+def _tests(engine: Engine, class_names: tuple[str, ...]) -> Test:
     def test(version: int, model: Vector, due_s: float) -> Callable[[], cv.Evaluated]:
-        pending = engine.submit(Evaluate(model), due_s)
+        pending = engine.submit(Evaluate(model, class_names), due_s)
 
         def figures() -> cv.Evaluated:
             try:
                 tested = pending.result()
             except Failure as failure:
                 return cv.Evaluated(version, {}, failure.message)
-            return cv.Evaluated(version, dict(tested.metrics))
+            return cv.Evaluated(version, dict(tested.metrics), findings=findings(tested))
 
         return figures
 
