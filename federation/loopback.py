@@ -8,9 +8,10 @@ and on the way from it, messages are lost, doubled, delayed and so reordered, an
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from federation.line import Line
 from federation.machine import Linked, Publish, Received, Unlinked
 from federation.session import Identity, Inbox
 from federation.virtual_time import VirtualTime
@@ -45,6 +46,10 @@ class LoopbackBroker:
         self.faults = faults
         self.retained: dict[str, bytes] = {}
         self._sessions: dict[str, LoopbackSession] = {}
+        # Who listens to a topic, and who to patterns: a fleet would be long to go through.
+        self._listeners: dict[str, set[LoopbackSession]] = {}
+        self._patterned: set[LoopbackSession] = set()
+        self._attached = 0
         self._random = random.Random(seed)
 
     def forget_everything(self) -> None:
@@ -52,6 +57,8 @@ class LoopbackBroker:
         self.retained.clear()
         # Detached before they are cut: a broker that is gone publishes no wills.
         sessions, self._sessions = self._sessions, {}
+        self._listeners.clear()
+        self._patterned.clear()
         for session in sessions.values():
             session.cut("the broker was restarted")
 
@@ -60,11 +67,14 @@ class LoopbackBroker:
         if (older := self._sessions.get(session.client_id)) is not None:
             older.cut("another client took the id over")
         self._sessions[session.client_id] = session
+        self._attached += 1
+        session.place = self._attached
 
     def detach(self, session: LoopbackSession) -> bool:
         """Forget a connection with its subscriptions; whether it was known."""
         if self._sessions.get(session.client_id) is not session:
             return False
+        self.listen(session, session.filters, frozenset())
         del self._sessions[session.client_id]
         return True
 
@@ -80,9 +90,24 @@ class LoopbackBroker:
                 self.retained[message.topic] = message.payload
             else:
                 self.retained.pop(message.topic, None)
-        for session in list(self._sessions.values()):
+        listening = self._listeners.get(message.topic, set()) | self._patterned
+        for session in sorted(listening, key=lambda session: session.place):
             if session.listens_to(message.topic):
                 self.hand_over(session, Received(message.topic, message.payload))
+
+    def listen(self, session: LoopbackSession, before: Set[str], after: Set[str]) -> None:
+        """The filters of a session have changed."""
+        for topic in before - after:
+            listeners = self._listeners.get(topic, set())
+            listeners.discard(session)
+            if not listeners:
+                self._listeners.pop(topic, None)
+        for topic in after - before:
+            self._listeners.setdefault(topic, set()).add(session)
+        if any("+" in one for one in after):
+            self._patterned.add(session)
+        else:
+            self._patterned.discard(session)
 
     def hand_over(self, session: LoopbackSession, received: Received) -> None:
         """Take a message from the broker to one client, by way of the faults."""
@@ -113,32 +138,6 @@ class LoopbackBroker:
         return [self._random.uniform(*self.faults.delay_s) for _ in range(copies)]
 
 
-class _Line:
-    """One way of one client's link: what is put on it leaves in order, at its bandwidth."""
-
-    def __init__(self, time: VirtualTime, bandwidth: float | None) -> None:
-        self._time = time
-        self._bandwidth = bandwidth
-        self._free_s = 0.0
-
-    def carried_s(self, size: int) -> float:
-        """When a message of `size` bytes that is put on the line now is over it."""
-        self._free_s = max(self._free_s, self._time.now_s)
-        if self._bandwidth is not None:
-            self._free_s += size / self._bandwidth
-        return self._free_s
-
-    @property
-    def alive(self) -> bool:
-        """Nothing here can end by itself."""
-        return True
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that were put on the line and are not over it."""
-        return int(max(0.0, self._free_s - self._time.now_s) * (self._bandwidth or 0.0))
-
-
 class LoopbackSession:
     """One client of a `LoopbackBroker`; the same interface as `PahoSession`."""
 
@@ -154,7 +153,7 @@ class LoopbackSession:
         self._bandwidth = broker.faults.bandwidth if bandwidth is None else bandwidth
         self._identity = identity
         self._inbox = inbox
-        self._filters: set[str] = set()
+        self.filters: frozenset[str] = frozenset()
         self._patterns: tuple[str, ...] = ()  # those of the filters that are no exact topics
         self._linked = False
         self._stopped = False
@@ -162,6 +161,7 @@ class LoopbackSession:
         self._sent_bytes = 0
         self._received_bytes = 0
         self.connection = 0
+        self.place = 0  # among those that are attached
         self._new_lines()
 
     @property
@@ -206,12 +206,12 @@ class LoopbackSession:
     def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe; retained messages follow."""
         if self._linked:
-            self._listen_to(self._filters | set(topics))
+            self._listen_to(self.filters.union(topics))
             self._broker.hand_retained(self, topics)
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         """Give subscriptions back."""
-        self._listen_to(self._filters.difference(topics))
+        self._listen_to(self.filters.difference(topics))
 
     def stop(self, farewell: Publish | None = None) -> None:
         """Leave in an orderly way: the farewell is heard, the will is not."""
@@ -247,9 +247,8 @@ class LoopbackSession:
 
     def listens_to(self, topic: str) -> bool:
         """Whether a subscription of this connection matches."""
-        if not self._linked:
-            return False
-        return topic in self._filters or any(_matches(one, topic) for one in self._patterns)
+        matches = topic in self.filters or any(_matches(one, topic) for one in self._patterns)
+        return self._linked and matches
 
     def receive(self, received: Received, connection: int) -> None:
         """A message arrived, if the connection it was meant for still stands."""
@@ -257,8 +256,9 @@ class LoopbackSession:
             self._received_bytes += len(received.payload)
             self._inbox(received)
 
-    def _listen_to(self, filters: set[str]) -> None:
-        self._filters = filters
+    def _listen_to(self, filters: frozenset[str]) -> None:
+        self._broker.listen(self, self.filters, filters)
+        self.filters = filters
         self._patterns = tuple(sorted(one for one in filters if "+" in one))
 
     def _connect(self) -> None:
@@ -267,14 +267,15 @@ class LoopbackSession:
         self.connection += 1
         self._new_lines()
         self._linked = True
-        self._listen_to(set(self._identity.filters))
+        self.filters = frozenset()
+        self._listen_to(frozenset(self._identity.filters))
         self._broker.attach(self)
         self._inbox(Linked(self._identity.incarnation(self.connection)))
         self._broker.hand_retained(self, self._identity.filters)
 
     def _new_lines(self) -> None:
-        self.uplink = _Line(self._broker.time, self._bandwidth)
-        self.downlink = _Line(self._broker.time, self._bandwidth)
+        self.uplink = Line(self._broker.time, self._bandwidth)
+        self.downlink = Line(self._broker.time, self._bandwidth)
 
     def _left(self, message: Publish, connection: int) -> None:
         """What has not left when a connection breaks is lost with it."""

@@ -1,0 +1,219 @@
+"""Virtual time to an accuracy: asynchronous against synchronous, on three kinds of fleet.
+
+`python -m benchmarks.time_to_accuracy --data IMAGES` tunes each method on each fleet with one seed
+(all methods get as many tries), runs the best of each with further seeds, writes a row for each run
+to benchmarks/results/time_to_accuracy.jsonl and prints the table of what is there. Rows that are
+there are not run again, so it can be stopped and continued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import machine
+from config.simulation import SimulationSettings
+from experiments.images import add_image_options, chosen_images
+from experiments.simulation.run import simulate
+from experiments.simulation.summary import Summary, summarize
+from learning.data import ImageSet
+
+ROWS = Path(__file__).parent / "results" / "time_to_accuracy.jsonl"
+TARGETS = (0.40, 0.45, 0.50, 0.55)
+TUNING_SEED = 100
+
+COMMON: Mapping[str, Any] = {
+    "devices": 100,
+    "evaluate_every": 5,
+    "partition": {"kind": "dirichlet", "alpha": 0.3},
+    "standing": {"quarantine": "manual"},
+    "training": {
+        "model": "tutorial-cnn",
+        "augment": False,
+        "batch_size": 16,
+        "learning_rate": 0.05,
+        "weight_decay": 0.0,
+    },
+}
+# Nobody is hostile here: a plain mean, for all methods alike.
+PLAIN: Mapping[str, Any] = {"combine": "mean", "norm_limit": None, "cooldown": 0}
+
+FLEETS: Mapping[str, Mapping[str, Any]] = {
+    "half-normal": {"speed": "half_normal"},
+    "lognormal": {"speed": "lognormal", "spread": 1.0},
+    "stragglers": {
+        "stragglers": 0.2,
+        "straggler_factor": 20.0,
+        "straggler_labels": 2,
+        "availability": "on_off",
+        "on_s": 120.0,
+        "off_s": 60.0,
+        "crash": 0.1,
+        "reboot_s": 30.0,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One setting of a method: what it is called, and the settings of [aggregation]."""
+
+    method: str
+    name: str
+    strategy: str
+    aggregation: Mapping[str, Any]
+
+
+def _rounds(name: str, **aggregation: Any) -> Try:
+    return Try("synchronous", name, "fedavg", {"by_examples": True, **aggregation})
+
+
+def _buffer(name: str, **aggregation: Any) -> Try:
+    return Try("fedbuff", name, "fedbuff", aggregation)
+
+
+def _memory(name: str, **aggregation: Any) -> Try:
+    return Try("memory", name, "memory", aggregation)
+
+
+TRIES: Sequence[Try] = (
+    _rounds("10 of 10", fraction=0.1, deadline_s=None),
+    _rounds("10 of 13", fraction=0.13, over_selection=1.3, deadline_s=None),
+    _rounds("10 of 20", fraction=0.2, over_selection=2.0, deadline_s=None),
+    _buffer("20 invited", fraction=0.2),
+    _buffer("20 invited, constant", fraction=0.2, staleness="constant"),
+    _buffer("all", fraction=1.0),
+    _memory("20 invited", fraction=0.2),
+    _memory("20 invited, constant", fraction=0.2, staleness="constant"),
+    _memory("all", fraction=1.0),
+)
+# Tuned on one fleet with nothing tied to labels, the methods go as they are on the other.
+TUNED_ON: Mapping[str, str] = {"lognormal": "half-normal"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run what is missing, and print the table."""
+    options = _parser().parse_args(argv)
+    images = chosen_images(options)
+    for fleet in options.fleet:
+        tuned_on = TUNED_ON.get(fleet, fleet)
+        for one in TRIES:
+            _once(images, tuned_on, one, TUNING_SEED, options)
+        for method in dict.fromkeys(one.method for one in TRIES):
+            best = _best(tuned_on, method, options.target)
+            for seed in range(1, options.seeds + 1):
+                _once(images, fleet, best, seed, options)
+    print("\n".join(table(_rows(), options.target)))
+    return 0
+
+
+def _once(images: ImageSet, fleet: str, one: Try, seed: int, options: argparse.Namespace) -> None:
+    key = [fleet, one.method, one.name, seed]
+    if any([row["fleet"], row["method"], row["try"], row["seed"]] == key for row in _rows()):
+        return
+    settings = SimulationSettings.model_validate(
+        {
+            **COMMON,
+            "strategy": one.strategy,
+            "seed": seed,
+            "fleet": FLEETS[fleet],
+            "aggregation": {**PLAIN, **one.aggregation},
+            "target": options.target,
+            "versions": options.updates // 10,
+            "workers": options.workers,
+        }
+    )
+    summary = summarize(settings, images, simulate(settings, images, lambda row: None))
+    row: dict[str, Any] = {"fleet": fleet, "method": one.method, "try": one.name, "seed": seed}
+    row |= _figures(summary) | {"machine": machine()}
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    reached = row["time_s"][str(options.target)]
+    print(
+        *key, reached, f"{row['best']:.3f}", f"{row['wall_s']:.0f} s", file=sys.stderr, flush=True
+    )
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    return {
+        "generated": summary.generated,
+        "ending": summary.ending,
+        "time_s": {str(target): summary.time_to(target) for target in TARGETS},
+        "updates": {str(target): summary.updates_to(target) for target in TARGETS},
+        "best": summary.best_accuracy,
+        "final": summary.accuracy,
+        "recall": summary.recall,
+        "virtual_s": summary.virtual_s,
+        "all_updates": summary.updates,
+        "refused": dict(summary.refused),
+        "crashes": summary.crashes,
+        "bytes_up": summary.bytes_up,
+        "wall_s": summary.wall_s,
+        "model": summary.model,
+        "settings": summary.settings,
+    }
+
+
+def _rows() -> list[dict[str, Any]]:
+    if not ROWS.exists():
+        return []
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+
+
+def _best(fleet: str, method: str, target: float) -> Try:
+    """The try that was soonest at the target with the seed for tuning; else the best accuracy."""
+    rows = {
+        row["try"]: row
+        for row in _rows()
+        if (row["fleet"], row["method"], row["seed"]) == (fleet, method, TUNING_SEED)
+    }
+
+    def rank(one: Try) -> tuple[float, float]:
+        time_s = rows[one.name]["time_s"][str(target)]
+        return (float("inf") if time_s is None else time_s), -rows[one.name]["best"]
+
+    return min((one for one in TRIES if one.method == method), key=rank)
+
+
+def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
+    """For each fleet and method: median time to the target, spread, and how much sooner."""
+    yield f"| fleet | method | setting | seeds | time to {target:.0%} | least to most | sooner |"
+    yield "|---|---|---|---|---|---|---|"
+    for fleet in FLEETS:
+        reference: float | None = None
+        for method in dict.fromkeys(one.method for one in TRIES):
+            mine = [
+                row
+                for row in rows
+                if (row["fleet"], row["method"]) == (fleet, method) and row["seed"] != TUNING_SEED
+            ]
+            if not mine:
+                continue
+            times = sorted(row["time_s"][str(target)] or float("inf") for row in mine)
+            middle = median(times)
+            reference = middle if reference is None else reference
+            yield (
+                f"| {fleet} | {method} | {mine[0]['try']} | {len(mine)} | {middle:.0f} s |"
+                f" {times[0]:.0f} to {times[-1]:.0f} s | {reference / middle:.1f} x |"
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fleet", nargs="+", choices=list(FLEETS), default=list(FLEETS))
+    parser.add_argument("--seeds", type=int, default=3, help="runs of the best of each method")
+    parser.add_argument("--target", type=float, choices=TARGETS, default=0.50)
+    parser.add_argument("--updates", type=int, default=2500, help="most updates of a run")
+    parser.add_argument("--workers", type=int, default=0, help="processes (0: one a core)")
+    add_image_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
