@@ -86,11 +86,14 @@ TRIES: Sequence[Try] = (
     _rounds("10 of 10", fraction=0.1, deadline_s=None),
     _rounds("10 of 13", fraction=0.13, over_selection=1.3, deadline_s=None),
     _rounds("10 of 20", fraction=0.2, over_selection=2.0, deadline_s=None),
+    _rounds("10 of 40", fraction=0.4, over_selection=4.0, deadline_s=None),
     _buffer("20 invited", fraction=0.2),
     _buffer("20 invited, constant", fraction=0.2, staleness="constant"),
+    _buffer("40 invited, constant", fraction=0.4, staleness="constant"),
     _buffer("all", fraction=1.0),
     _memory("20 invited", fraction=0.2),
     _memory("20 invited, constant", fraction=0.2, staleness="constant"),
+    _memory("40 invited, constant", fraction=0.4, staleness="constant"),
     _memory("all", fraction=1.0),
 )
 # Tuned on one fleet with nothing tied to labels, the methods go as they are on the other.

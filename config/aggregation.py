@@ -97,6 +97,12 @@ class Aggregation(Section):
         default=False,
         description="step towards the device's own model, rebuilt from its base (FedAsync)",
     )
+    memory_gain: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="with training.memory: factor of what is new against the memory (gamma)",
+    )
     step: Literal["sgd", "momentum", "adam", "yogi"] = Field(
         default="sgd", description="what the server does with the combined update"
     )
@@ -118,6 +124,17 @@ class Aggregation(Section):
         if self.trigger == "buffer" and self.min_updates > self.buffer_size:
             raise ValueError("min_updates must not be greater than buffer_size")
         return self
+
+
+def memory_fault(rule: Aggregation) -> str | None:
+    """Why versions cannot be made by this rule while devices have a memory; None if they can."""
+    if rule.combine != "mean":
+        return f"training.memory needs aggregation.combine mean, not {rule.combine}"
+    if rule.reanchor:
+        return "training.memory and aggregation.reanchor exclude each other"
+    if rule.by_examples:
+        return "training.memory and aggregation.by_examples exclude each other"
+    return None
 
 
 class StandingRules(Section):

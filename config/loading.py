@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import SecretStr, ValidationError, create_model
 from pydantic_core import ErrorDetails
@@ -49,6 +49,21 @@ def load(
     and raises SystemExit(0). Raises Failure(USAGE) where the command line does not parse, and
     Failure(CONFIG) for any other bad input: a line for each error.
     """
+    return gather(settings_class, argv, prog=prog, environ=environ).settings()
+
+
+def gather(
+    settings_class: type[S],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    environ: Mapping[str, str] = os.environ,
+) -> Gathered[S]:
+    """What all sources say, not checked yet: for who lays more over it, as `load` does not.
+
+    Raises Failure(USAGE) where the command line does not parse, and Failure(CONFIG) where the file
+    is none.
+    """
     known = catalogue(settings_class)
     line = parse(known, argv, prog=prog, examples=settings_class.usage_examples)
     file = line.config or (Path(name) if (name := environ.get(CONFIG_VARIABLE)) else None)
@@ -61,14 +76,38 @@ def load(
     for setting in known.settings:
         if setting.path in line.values:
             given[setting.path] = _Given(setting.option, line.values[setting.path])
-    try:
-        settings = settings_class.model_validate(_nested(given))
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
-        problems += [_explain(known, given, detail) for detail in details]
-    if problems:
-        raise Failure(ExitCode.CONFIG, "\n".join(problems))
-    return settings
+    return Gathered(settings_class, given, tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered(Generic[S]):
+    """Values with where each was given, and what was wrong with the sources themselves."""
+
+    settings_class: type[S]
+    given: Mapping[tuple[str, ...], _Given]
+    problems: tuple[str, ...]
+
+    def settings(self, over: Mapping[str, Any] | None = None, where: str = "") -> S:
+        """Check the values.
+
+        Args:
+            over: further values, as a file of settings has them; they prevail.
+            where: what messages name before the name of one of those.
+
+        Raises:
+            Failure: CONFIG, with a line for each error.
+        """
+        known = catalogue(self.settings_class)
+        problems = list(self.problems)
+        given = {**self.given, **dict(_given_by_file(known, over or {}, where, problems))}
+        try:
+            settings = self.settings_class.model_validate(_nested(given))
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)
+            problems += [_explain(known, given, detail) for detail in details]
+        if problems:
+            raise Failure(ExitCode.CONFIG, "\n".join(problems))
+        return settings
 
 
 def to_environment(settings: Settings, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -20,7 +20,6 @@ from config.values import (
     Password,
     Section,
     TopicPrefix,
-    WandbMode,
     Word,
 )
 
@@ -252,15 +251,16 @@ class TrainingPlan(Section):
     )
     augment: bool = Field(default=True, description="flip and shift the training images")
     codec: Codec = Field(default="int8", description="how updates are encoded for the link")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the model and the training")
-
-
-class Reporting(Section):
-    """Where the story of a run is told: Weights & Biases, online or on disk."""
-
-    wandb: WandbMode = Field(
-        default="auto", description="auto: online where a key is found, else offline"
+    memory: bool = Field(
+        default=False,
+        description="devices remember what was taken of them, and send what is new against it; a"
+        " ledger keeps to what it began with",
     )
-    project: Word = Field(default="flockwise", description="project of Weights & Biases")
-    group: Word | None = Field(default=None, description="group of runs that belong together")
-    run_name: Word | None = Field(default=None, description="name of the run")
+    budget_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e7,
+        description="end a training at the first step after so many seconds of it, and send what"
+        " it gave (none: all epochs)",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of the model and the training")

@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from config.aggregation import Aggregation, StandingRules
+from config.aggregation import Aggregation, StandingRules, memory_fault
 from config.demo import DemoAggregation, DemoSettings, DemoTraining
-from config.presets import PRESETS, preset
+from config.presets import laid_over_preset
+from config.reporting import Reporting
 from config.sections import (
     CoordinatorLink,
     Eligibility,
     FederationName,
     Link,
     Privacy,
-    Reporting,
     Settings,
     TrainingPlan,
     Transfer,
@@ -85,7 +85,8 @@ class CoordinatorSettings(Settings):
         default=Path("coordinator-state"), description="directory of ledger, versions and spool"
     )
     strategy: Strategy = Field(
-        default="fedbuff", description="preset that lies under the settings of [aggregation]"
+        default="fedbuff",
+        description="preset that lies under the settings of [aggregation] and [training]",
     )
     task: TaskName = Field(default="cifar10", description="what is learned, built in or your own")
     test_set: Location | None = Field(
@@ -129,17 +130,7 @@ class CoordinatorSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _lay_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        strategy = data.get("strategy", cls.model_fields["strategy"].default)
-        if not isinstance(strategy, str) or strategy not in PRESETS:
-            return data
-        laid = dict(data)
-        for section, values in preset(strategy).items():
-            over = laid.get(section, {})
-            if isinstance(over, dict):
-                laid[section] = {**values, **over}
-        return laid
+        return laid_over_preset(data, str(cls.model_fields["strategy"].default))
 
     @model_validator(mode="after")
     def _keep_enough(self) -> Self:
@@ -147,6 +138,8 @@ class CoordinatorSettings(Settings):
             raise ValueError("keep_versions must not be less than transfer.slots")
         if self.aggregation.reanchor and self.keep_versions <= self.aggregation.max_staleness:
             raise ValueError("reanchor needs keep_versions to exceed aggregation.max_staleness")
+        if self.training.memory and (fault := memory_fault(self.aggregation)) is not None:
+            raise ValueError(fault)
         return self
 
 

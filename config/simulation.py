@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from config.aggregation import Aggregation, StandingRules
+from config.aggregation import Aggregation, StandingRules, memory_fault
 from config.partition import Partition
-from config.presets import PRESETS, preset
+from config.presets import laid_over_preset
 from config.reporting import Reporting
 from config.sections import Settings, TrainingPlan, Transfer
 from config.values import Location, Section, Strategy, WandbMode
@@ -28,6 +28,18 @@ class Fleet(Section):
     spread: float = Field(default=1.0, gt=0, le=5, description="spread of lognormal speeds")
     jitter: float = Field(
         default=0.1, ge=0, lt=1, description="a training takes up to this share longer or shorter"
+    )
+    startup_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="how much longer the first training of a device takes, as torch is loaded",
+    )
+    overhead_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="what each training takes beside its steps: loading and testing, and delivery",
     )
     stragglers: float = Field(
         default=0.0, ge=0, le=1, description="share of the devices that are far slower still"
@@ -158,17 +170,6 @@ class SimulationSettings(Settings):
     def _hold_together(self) -> Self:
         if self.generated and self.data is not None:
             raise ValueError("generated and data exclude each other")
+        if self.training.memory and (fault := memory_fault(self.aggregation)) is not None:
+            raise ValueError(fault)
         return self
-
-
-def laid_over_preset(data: Any, default: str) -> Any:
-    """What was set, over what the preset of its strategy says."""
-    strategy = data.get("strategy", default) if isinstance(data, dict) else None
-    if not isinstance(strategy, str) or strategy not in PRESETS:
-        return data
-    laid = dict(data)
-    for section, values in preset(strategy).items():
-        over = laid.get(section, {})
-        if isinstance(over, dict):
-            laid[section] = {**values, **over}
-    return laid

@@ -44,7 +44,7 @@ TaskName = Annotated[
     ),
 ]
 Password = Annotated[SecretStr, Field(min_length=1)]
-Strategy = Literal["fedbuff", "fedavg", "fedasync"]
+Strategy = Literal["fedbuff", "fedavg", "fedasync", "memory"]
 BrokerKind = Literal["auto", "mosquitto", "embedded"]
 Codec = Literal["float32", "int8"]
 LogLevel = Literal["debug", "info", "warning", "error"]

@@ -14,6 +14,7 @@ import psutil
 from config.failures import ExitCode, Failure
 from config.settings import Aggregation
 from coordinator.aggregation import reanchored, step, united
+from coordinator.device_memory import DeviceMemory
 from coordinator.spool import Spool
 from coordinator.versions import Versions
 from coordinator.vocabulary import Combine, Contribution, UpdateId, VersionInfo
@@ -27,7 +28,7 @@ class Successor:
 
     Attributes:
         model: Float32[d].
-        state: what the server's next step remembers, Float32[d] each.
+        state: what the server's next step remembers, Float32[d] each, and `DeviceMemory.state`.
         outliers: the updates that the rule left out.
     """
 
@@ -61,22 +62,31 @@ def succeed(
     """The model that follows `model`, Float32[d].
 
     Args:
-        state: what the last step remembered.
+        state: what the last step remembered, and the sum of what devices do.
         parts: the updates, at least one, in the order in which they are summed.
         read: gives the delta of an update.
         base: gives a version of the model, as the device had it that trained on it.
     """
 
+    memory = None if parts[0].known is None else DeviceMemory(state, model.size)
+
     def deltas() -> Iterator[tuple[Vector, float, float]]:
         for part in parts:
             delta = read(part.id)
+            if memory is not None:
+                memory.add(delta, part)
             if rule.reanchor and part.staleness:
                 delta = reanchored(delta, base(part.base_version), model)
             yield delta, part.scale, part.weight
 
     update, left_out = united(rule, deltas(), len(parts), model.size)
-    outliers = (part.id for part, out in zip(parts, left_out, strict=True) if out)
-    return Successor(*step(rule, model, state, update), frozenset(outliers))
+    outliers = frozenset(part.id for part, out in zip(parts, left_out, strict=True) if out)
+    if memory is not None:
+        update = memory.calibrated(rule.memory_gain, update)
+    stepped, remembered = step(rule, model, state, update)
+    if memory is not None:
+        remembered = {**remembered, **memory.state()}
+    return Successor(stepped, remembered, outliers)
 
 
 def require_memory(rule: Aggregation, d: int) -> None:

@@ -38,12 +38,19 @@ def ensure_first_version(
                 f"the ledger in {settings.state_dir} is about {known_name} ({known_task}), not "
                 f"{name} ({task}); choose another state_dir for another model",
             )
+        if ledger.has_memory() != settings.training.memory:
+            was = "with" if ledger.has_memory() else "without"
+            raise Failure(
+                ExitCode.CONFIG,
+                f"the ledger in {settings.state_dir} was begun {was} training.memory, and keeps to"
+                " it: what devices sent means something else; choose another state_dir",
+            )
         fresh.unlink(missing_ok=True)  # a kill may have left it
         return layout
     layout = _initialise(settings, fresh)
     vector = np.fromfile(fresh, dtype="<f4").astype(np.float32, copy=False)
     versions.save(0, vector, {}, layout)
-    ledger.begin(task, name, layout)
+    ledger.begin(task, name, layout, memory=settings.training.memory)
     fresh.unlink()
     return layout
 

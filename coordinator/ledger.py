@@ -110,7 +110,7 @@ class Ledger:
             )
             for position, part in enumerate(contributions):
                 self._db.execute(
-                    "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ?, ?, ? FROM updates "
+                    "INSERT INTO contributions SELECT entry, ?, ?, ?, ?, ?, ?, ?, ? FROM updates "
                     "WHERE device = ? AND outbox = ? AND sequence = ? AND refusal IS NULL",
                     (
                         version,
@@ -120,6 +120,7 @@ class Ledger:
                         part.weight,
                         part.clip,
                         part.id in outliers,
+                        part.known,
                         part.id.device,
                         part.id.outbox,
                         part.id.sequence,
@@ -136,11 +137,15 @@ class Ledger:
                 (msgpack.packb(metrics), version),
             )
 
-    def begin(self, task: str, name: str, layout: Layout) -> None:
-        """Version 0 was checkpointed: this is the model that the ledger is about, for ever."""
+    def begin(self, task: str, name: str, layout: Layout, *, memory: bool = False) -> None:
+        """Version 0 was checkpointed: this is the model that the ledger is about, for ever.
+
+        Args:
+            memory: whether devices remember what was taken of them; that is for ever, too.
+        """
         with transaction(self._db):
             wire = msgpack.packb(layout.to_wire())
-            self._db.execute("INSERT INTO model VALUES (?, ?, ?)", (task, name, wire))
+            self._db.execute("INSERT INTO model VALUES (?, ?, ?, ?)", (task, name, wire, memory))
             self._insert_root(0, "the first version")
 
     def adopt(self, version: int, note: str) -> None:
@@ -156,7 +161,7 @@ class Ledger:
         if rule is None:
             return None
         rows = self._db.execute(
-            "SELECT device, outbox, sequence, base_version, staleness, scale, weight, clip "
+            "SELECT device, outbox, sequence, base_version, staleness, scale, weight, clip, known "
             "FROM contributions JOIN updates USING (entry) WHERE version = ? ORDER BY position",
             (version,),
         )
@@ -167,6 +172,19 @@ class Ledger:
         """Task, model name and layout; None in a new ledger."""
         row = self._db.execute("SELECT task, name, layout FROM model").fetchone()
         return row and (row[0], row[1], Layout.from_wire(msgpack.unpackb(row[2])))
+
+    def has_memory(self) -> bool:
+        """Whether devices remember what was taken of them; False in a new ledger."""
+        return self._db.execute("SELECT 1 FROM model WHERE memory").fetchone() is not None
+
+    def holders(self) -> frozenset[tuple[str, bytes]]:
+        """Device and outbox of the updates that devices remember, as far as versions have them."""
+        return frozenset(
+            self._db.execute(
+                "SELECT DISTINCT device, outbox FROM contributions JOIN updates USING (entry) "
+                "WHERE known IS NOT NULL"
+            )
+        )
 
     def contributors(self, version: int) -> tuple[UpdateId, ...]:
         """The updates that a version is made of, in order."""

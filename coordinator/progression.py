@@ -62,6 +62,7 @@ class Progression:
         self._norms = Norms(memory.norms)
         self._cooldown = Cooldown(self._rule, memory.contributed)
         self.standing = Standing(settings.standing, memory.marks, memory.entries)
+        self._holders = set(memory.holders) if settings.training.memory else None
         self._lets_in_s = inf  # when updates that wait for their device's turn are let in
 
     @property
@@ -170,9 +171,16 @@ class Progression:
         if taken:
             self._combining = True
             self._in_making = frozenset(accepted.id for accepted in taken)
-            longest = self.median_norm
-            parts = tuple(contribution(self._rule, a, version, longest) for a in taken)
-            return [Combine(version, parts)]
+            longest, known = self.median_norm, self._is_known
+            return [
+                Combine(
+                    version,
+                    tuple(
+                        contribution(self._rule, a, version, longest, known=known(a.id))
+                        for a in taken
+                    ),
+                )
+            ]
         return self._draw_again(linked, at) if overdue else []
 
     def refused(self, id: UpdateId, reason: Reason) -> list[CoordinatorEffect]:
@@ -199,6 +207,8 @@ class Progression:
         used = {c.id for c in event.contributions}
         version = event.info.version
         self._cooldown.made(version, [id.device for id in used], at)
+        if self._holders is not None:
+            self._holders |= {(id.device, id.outbox) for id in used}
         self.buffer = [accepted for accepted in self.buffer if accepted.id not in used]
         self._draw = 0
         self._begin_round(at)
@@ -234,7 +244,8 @@ class Progression:
             facts["problem"] = event.problem
             effects = [Log(Level.WARNING, "version not evaluated", facts)]
         else:
-            effects = [Log(Level.INFO, "version evaluated", facts), Report("evaluation", facts)]
+            row = Report("evaluation", {**facts, **event.findings})
+            effects = [Log(Level.INFO, "version evaluated", facts), row]
         return effects + self._end()
 
     def _evaluate(self) -> list[CoordinatorEffect]:
@@ -251,6 +262,9 @@ class Progression:
         if not self.finished or self._evaluating:
             return []
         return [Stop(ExitCode.OK, f"version {self.current.version} is the last one")]
+
+    def _is_known(self, id: UpdateId) -> bool | None:
+        return None if self._holders is None else (id.device, id.outbox) in self._holders
 
     def _begin_round(self, at: Moment) -> None:
         self._round_s = at.now_s
@@ -269,6 +283,8 @@ class Progression:
         self, there: Collection[str], ready: tuple[Accepted, ...], barred: frozenset[str]
     ) -> int:
         """How many invited devices are there now, or have delivered already."""
+        if self._rule.trigger != "rounds":
+            return 0  # nobody is waited for
         version, fraction = self.current.version, self._rule.fraction
         invited = {d for d in there if is_invited(d, version, self._draw, fraction)}
         return len((invited - barred) | {accepted.id.device for accepted in ready})

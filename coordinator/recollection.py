@@ -43,4 +43,5 @@ def remember(
         founded=ledger.founded(),
         signer=signer,
         seals=keyring.names,
+        holders=ledger.holders(),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA = """
 CREATE TABLE identity (ledger BLOB NOT NULL, boots INTEGER NOT NULL);
-CREATE TABLE model (task TEXT NOT NULL, name TEXT NOT NULL, layout BLOB NOT NULL);
+CREATE TABLE model (
+    task TEXT NOT NULL, name TEXT NOT NULL, layout BLOB NOT NULL, memory INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE updates (
     entry INTEGER PRIMARY KEY,
     device TEXT NOT NULL, outbox BLOB NOT NULL, sequence INTEGER NOT NULL,
@@ -24,7 +26,7 @@ CREATE TABLE contributions (
     entry INTEGER PRIMARY KEY REFERENCES updates,
     version INTEGER NOT NULL REFERENCES versions, position INTEGER NOT NULL,
     staleness INTEGER NOT NULL, scale REAL NOT NULL, weight REAL NOT NULL,
-    clip REAL NOT NULL DEFAULT 1, outlier INTEGER NOT NULL DEFAULT 0,
+    clip REAL NOT NULL DEFAULT 1, outlier INTEGER NOT NULL DEFAULT 0, known INTEGER,
     UNIQUE (version, position)
 );
 CREATE TABLE refusals (
@@ -33,7 +35,8 @@ CREATE TABLE refusals (
 );
 CREATE INDEX refused ON updates (device, entry) WHERE refusal IS NOT NULL;
 """
-# Before there were robust rules, versions were made by the mean, and refusals had no counts.
+# Before there were robust rules (1), versions were made by the mean, and refusals had no counts;
+# then (2) no device had a memory.
 MIGRATIONS: dict[int, str] = {
     1: """
 ALTER TABLE updates ADD COLUMN aside INTEGER NOT NULL DEFAULT 0;
@@ -47,7 +50,11 @@ INSERT INTO refusals SELECT device, refusal, count(*), coalesce(max(detail), '')
     FROM updates WHERE refusal IS NOT NULL GROUP BY device, refusal;
 CREATE INDEX refused ON updates (device, entry) WHERE refusal IS NOT NULL;
 UPDATE versions SET rule = json_set(rule, '$.combine', 'mean') WHERE rule IS NOT NULL;
-"""
+""",
+    2: """
+ALTER TABLE model ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE contributions ADD COLUMN known INTEGER;
+""",
 }
 
 

@@ -28,8 +28,8 @@ from coordinator.presence import Self
 from coordinator.quarantine import Attentive, enter
 from coordinator.recollection import remember
 from coordinator.record import LEDGER
-from coordinator.reporting import Reporter, Sink
 from coordinator.screening import screen
+from coordinator.sinks import open_reporter
 from coordinator.spool import Spool
 from coordinator.status import status_of
 from coordinator.versions import Versions
@@ -54,7 +54,6 @@ from coordinator.vocabulary import (
     UploadOpened,
     WriteChunk,
 )
-from coordinator.wandb_sink import WandbSink
 from federation.files import is_storage_full
 from federation.incarnation import last_of_start
 from federation.machine import Level, Log, Publish, Stop
@@ -130,7 +129,8 @@ class _Service:
                 settings, self._ledger, self._versions, directory.folder("spool")
             ),
         )
-        self._reporter = Reporter(directory.path / "reports.jsonl", self._sinks(directory))
+        run_id = self._ledger.identity.hex()
+        self._reporter = open_reporter(settings, directory.path, run_id, self._versions)
         closing.callback(self._reporter.close)
         self._aside = Aside(self._shell)
         closing.callback(self._aside.close)
@@ -173,12 +173,6 @@ class _Service:
         # Nobody is told that the coordinator is gone when another one has taken its place.
         self._session.stop(None if stop.exit_code == ExitCode.DUPLICATE else self._farewell())
         return stop
-
-    def _sinks(self, directory: StateDirectory) -> tuple[Sink, ...]:
-        if self._settings.reporting.wandb == "off":
-            return ()
-        run_id = self._ledger.identity.hex()
-        return (WandbSink(self._settings, directory.path, run_id),)
 
     def _identity(self) -> Identity:
         def will(incarnation: int) -> Publish:

@@ -77,7 +77,12 @@ def staleness_scale(rule: Aggregation, staleness: int) -> float:
 
 
 def contribution(
-    rule: Aggregation, accepted: Accepted, version: int, median_norm: float | None = None
+    rule: Aggregation,
+    accepted: Accepted,
+    version: int,
+    median_norm: float | None = None,
+    *,
+    known: bool | None = None,
 ) -> Contribution:
     """How an accepted update enters the version that is made of `version`.
 
@@ -89,6 +94,7 @@ def contribution(
 
     Args:
         median_norm: how long updates are lately; None if that is not known yet.
+        known: as `Contribution` has it.
     """
     staleness = version - accepted.base_version
     clipped = 1.0
@@ -101,4 +107,5 @@ def contribution(
         scale=staleness_scale(rule, staleness) * clipped,
         weight=float(accepted.examples) if rule.by_examples else 1.0,
         clip=clipped,
+        known=known,
     )

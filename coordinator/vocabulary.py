@@ -64,6 +64,8 @@ class Contribution:
         scale: what it is multiplied with, for its staleness and its length.
         weight: how much it counts among the others.
         clip: the part of `scale` that shortens it to the bound; 1 if it was not too long.
+        known: with device-held memory, whether an earlier version has an update of its outbox;
+            None without.
     """
 
     id: UpdateId
@@ -72,6 +74,7 @@ class Contribution:
     scale: float
     weight: float
     clip: float = 1.0
+    known: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Recollection:
         founded: when the ledger was made, in seconds since 1970.
         signer: epoch of the coordinator's credential.
         seals: the names of the keys to which updates may be sealed; none where nothing is.
+        holders: (device, outbox) of all updates in the devices' memory.
     """
 
     ledger: bytes
@@ -131,6 +135,7 @@ class Recollection:
     founded: int = 0
     signer: int = 0
     seals: frozenset[bytes] = frozenset()
+    holders: frozenset[tuple[str, bytes]] = frozenset()
 
 
 # Events
@@ -175,11 +180,15 @@ class Combined:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A version was tested; or, with `version` the newest, it could not be."""
+    """A version was tested; or, with `version` the newest, it could not be.
+
+    `findings` is what the test showed beyond figures: `learning.outcomes.findings`.
+    """
 
     version: int
     metrics: dict[str, float]
     problem: str = ""
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ def _settings(wandb: Any) -> Any:
     known = getattr(wandb.Settings, "model_fields", {})
     if "x_transaction_log_flush_interval" in known:  # since 0.31
         asked["x_transaction_log_flush_interval"] = FLUSH_S
+        # Else a run that takes long to end would be given the rows of the next in this process.
+        asked["reinit"] = "create_new"
     return wandb.Settings(**asked)
 
 

@@ -178,6 +178,7 @@ class AgentCore:
                 return [*self.budget.made(), *self.delivery.add(event.offer, at)]
             case Forgotten():
                 self.storage.forgotten(event.sequence)
+                self.delivery.forgotten(event.sequence)
                 self.work.room_made(at)
                 return []
             case Looked():
@@ -187,7 +188,7 @@ class AgentCore:
 
     def _work_on(self, at: Moment) -> list[AgentEffect]:
         work, newest = self.work, self.work.newest
-        has_room = len(self.delivery) < self._outbox_limit and not self.budget.paused
+        has_room = self.delivery.has_room(newest, self._outbox_limit) and not self.budget.paused
         again = self.solitude.is_long and newest is not None and self.delivery.may_add(newest)
         fit = self.fitness.may_train(at)
         effects = work.go_on(has_room, self.linked, at, fit=fit, again=again)
@@ -199,7 +200,7 @@ class AgentCore:
             case Prepare() | StoreChunk() | Train() | Commit():
                 return self.work.refused(effect, at)
             case Forget():
-                self.storage.kept(effect.sequence, at)
+                self.storage.kept(effect, at)
         return []  # the rest deletes at most
 
     def _link_up(self, event: Linked, at: Moment) -> list[AgentEffect]:

@@ -35,6 +35,7 @@ class Delivery:
         self._answer_s = 0.0
         self._waiting_s = inf  # since when an answer is waited for
         self._sent: set[tuple[int, int]] = set()
+        self._leaving: set[int] = set()  # judged, and perhaps in the outbox still
 
     def __len__(self) -> int:
         return len(self._offers)
@@ -48,6 +49,23 @@ class Delivery:
         return (
             sum(base == (header.ledger, header.version) for base in bases) <= header.max_staleness
         )
+
+    def has_room(self, header: Header | None, limit: int) -> bool:
+        """Whether the outbox could take an update on this version.
+
+        With a memory it has to be empty: what is new against the memory can be told only once it
+        is known what became of the last update.
+
+        Args:
+            limit: most updates without.
+        """
+        if header is not None and header.plan.memory:
+            return not self._offers and not self._leaving
+        return len(self._offers) < limit
+
+    def forgotten(self, sequence: int) -> None:
+        """A judged update is no longer in the outbox."""
+        self._leaving.discard(sequence)
 
     @property
     def due_s(self) -> float:
@@ -110,6 +128,7 @@ class Delivery:
         if offer is None or receipt.outbox != offer.outbox:
             return []
         del self._offers[receipt.sequence]
+        self._leaving.add(receipt.sequence)
         self._begin(at.now_s)
         facts = {"sequence": receipt.sequence, "base_version": offer.base_version}
         if receipt.verdict is Verdict.REFUSED:
@@ -117,7 +136,9 @@ class Delivery:
             told = Log(Level.WARNING, "update refused", {**facts, "reason": reason})
         else:
             told = Log(Level.INFO, f"update {receipt.verdict}", facts)
-        return [Forget(receipt.sequence), told]
+        # With a memory the outbox holds one: what is known was accepted, not a later one. What
+        # was refused is refused anew, with its reason.
+        return [Forget(receipt.sequence, receipt.verdict is not Verdict.REFUSED), told]
 
     def pace(self, pace: Pace, at: Moment) -> list[AgentEffect]:
         """Offer again later, as the coordinator asks."""

@@ -7,30 +7,36 @@ update whole or not at all; files that nobody names are swept away at the next s
 update whose payload is no longer what was offered: nobody could take it in.
 
 A judged update gives its room back first, lest there be none to note that it is judged: a payload
-that is cut to nothing says so, as no update is empty.
+that is cut to nothing says so, as no update is empty. Of one that leads to a memory
+(`device_agent.memory`) it matters how it was judged: it is cut to one byte if it was accepted, and
+to two if it was not, as none is so short either.
+
+With a memory the coordinator's sum is that of all devices' to the last bit. A device that cannot
+tell any more what was taken of it begins anew, as one whose disk is new: under another identity.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from os import urandom
 from pathlib import Path
 
-from config.failures import ExitCode, Failure
 from config.logs import facts
+from device_agent.memory import MEMORY_SCHEMA, Memories
 from device_agent.past import PAST_SCHEMA, Past, enter_noised, is_noised, read_past
 from device_agent.room import see_room_for
 from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
 from federation.sealing import key_id
-from federation.snapshot import open_snapshot
 from federation.transfer import held_chunks, manifest_of
 
 COMMIT_BYTES = 64 * 1024
+# How long the payload of a judged update is; the last two if it leads to a memory.
+JUDGED, ACCEPTED, NOT_ACCEPTED = 0, 1, 2
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,8 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         """Open the outbox, or make one with a random identity; count this start.
 
-        Updates whose payload is lost or altered are dropped, and the log says which.
+        Updates whose payload is lost or altered are dropped, and the log says which. If nobody can
+        tell then what was taken of this device, it has another identity from now on.
 
         Raises:
             Failure: the file is no outbox of this version, or cannot be used.
@@ -61,9 +68,12 @@ class Outbox:
         self._db = open_database(
             folder / "outbox.sqlite", "outbox", _SCHEMA + identity, _SCHEMA_VERSION
         )
+        self._memories = Memories(self._db, folder)
         try:
             self.identity, self.boots = self._count_start()
             self._drop_damaged()
+            if not self._memories.are_whole():
+                self._begin_anew("its file is lost or altered")
             self._sweep()
         except BaseException:
             self._db.close()
@@ -102,6 +112,14 @@ class Outbox:
             return None
         return self._folder / str(name)
 
+    def memory(self, header: Header) -> Path | None:
+        """Where the memory lies that a training on this version begins with; None at first."""
+        return self._memories.held(header)
+
+    def next_memory_path(self) -> Path:
+        """Where to write the memory that the next update leads to, with those of `next_paths`."""
+        return self._memories.path(self.next_sequence())
+
     def next_paths(self, size: int = 0) -> tuple[Path, Path]:
         """Where to write the payload and the residual of the next update; nothing lies there.
 
@@ -109,20 +127,20 @@ class Outbox:
         next one's.
 
         Args:
-            size: bytes of both together.
+            size: bytes of both together, and of the memory.
 
         Raises:
             OSError: the disk has no room for them.
         """
         paths = self._paths(self.next_sequence())
-        for path in paths:
+        for path in (*paths, self.next_memory_path()):
             if path.exists():
                 path.unlink()
         see_room_for(size + COMMIT_BYTES, self._folder)
         return paths
 
     def commit(self, header: Header, outcome: TrainingEnded, chunk_bytes: int) -> Offer:
-        """Enter what lies at `next_paths`: payload, residual and sequence number at once.
+        """Enter what lies at `next_paths`: payload, residual, memory and sequence number at once.
 
         Raises:
             sqlite3.Error: the disk is full; the files lie there still, for the next attempt.
@@ -142,9 +160,10 @@ class Outbox:
             metrics=outcome.metrics,
             seal=key_id(header.seal) if header.seal else b"",
         )
-        former = self.residual()
+        former = {self.residual(), *self._memories.files()}
         with transaction(self._db):
             self._db.execute("INSERT INTO updates VALUES (?, ?)", (sequence, encode(offer)))
+            self._memories.enter(sequence, header)
             if outcome.noised is not None:
                 enter_noised(self._db, sequence, *outcome.noised)
             self._db.execute(
@@ -157,8 +176,7 @@ class Outbox:
                     header.version,
                 ),
             )
-        if former is not None:
-            former.unlink(missing_ok=True)
+        self._unlink(former - {self.residual(), *self._memories.files()})
         return offer
 
     def chunk(self, offer: Offer, index: int) -> bytes:
@@ -168,17 +186,22 @@ class Outbox:
             file.seek(start)
             return file.read(end - start)
 
-    def forget(self, sequence: int) -> None:
+    def forget(self, sequence: int, *, accepted: bool = False) -> None:
         """The coordinator has judged this update.
 
         Raises:
             sqlite3.Error: the disk is full; only the room of the payload was given back.
         """
+        mark = JUDGED
+        if self._memories.has_candidate(sequence):
+            mark = ACCEPTED if accepted else NOT_ACCEPTED
         with suppress(FileNotFoundError):
-            os.truncate(self._payload(sequence), 0)
+            os.truncate(self._payload(sequence), mark)
+        former = self._memories.files()
         with transaction(self._db):
             self._db.execute("DELETE FROM updates WHERE sequence = ?", (sequence,))
-        self._payload(sequence).unlink(missing_ok=True)
+            self._memories.settle(sequence, accepted=accepted)
+        self._unlink({self._payload(sequence), *(former - self._memories.files())})
 
     def drop_bare(self) -> None:
         """Forget the updates that wait here and were made without noise: they are not to leave."""
@@ -186,12 +209,12 @@ class Outbox:
         if bare:
             text = "updates dropped, they were made without noise"
             log.warning(text, extra=facts(sequences=",".join(map(str, bare))))
-        for sequence in bare:
-            self.forget(sequence)
+        self._drop(bare)
 
     def _count_start(self) -> tuple[bytes, int]:
         with transaction(self._db):
             self._db.execute(PAST_SCHEMA)
+            self._db.execute(MEMORY_SCHEMA)
             self._db.execute("UPDATE identity SET boots = boots + 1")
             row = self._db.execute("SELECT outbox, boots FROM identity").fetchone()
         return row[0], row[1]
@@ -209,18 +232,45 @@ class Outbox:
 
     def _drop_damaged(self) -> None:
         """Forget updates whose payload does not have the digests that were offered."""
-        dropped = [offer.sequence for offer in self.offers() if not self._is_whole(offer)]
-        damaged = [sequence for sequence in dropped if not self._is_judged(sequence)]
+        damaged = []
+        for sequence in [offer.sequence for offer in self.offers() if not self._is_whole(offer)]:
+            leads_on, size = self._memories.has_candidate(sequence), self._size(sequence)
+            if size in ((ACCEPTED, NOT_ACCEPTED) if leads_on else (JUDGED,)):
+                # An earlier start heard the verdict, and had no room to note it.
+                self.forget(sequence, accepted=size == ACCEPTED)
+            else:
+                damaged.append(sequence)
         if damaged:
             text = "updates dropped, their files are lost or altered"
             log.error(text, extra=facts(sequences=",".join(map(str, damaged))))
-        for sequence in dropped:
+        self._drop(damaged)
+
+    def _drop(self, sequences: Iterable[int]) -> None:
+        """Forget updates of which nobody knows whether they were accepted."""
+        for sequence in sequences:
+            if self._memories.has_candidate(sequence):
+                self._begin_anew("an update is dropped that may have been taken")
             self.forget(sequence)
 
-    def _is_judged(self, sequence: int) -> bool:
-        """Whether an earlier start heard the verdict, and had no room to note it."""
+    def _begin_anew(self, why: str) -> None:
+        """Be another one to the coordinator, which nothing was taken of."""
+        text = "nobody knows any more what was taken of this device: it begins anew"
+        log.error(text, extra=facts(why=why))
+        former, identity = self._memories.files(), urandom(8)
+        with transaction(self._db):
+            self._db.execute("UPDATE identity SET outbox = ?", (identity,))
+            self._memories.drop()
+        self.identity = identity
+        self._unlink(former)
+
+    def _size(self, sequence: int) -> int | None:
         path = self._payload(sequence)
-        return path.exists() and path.stat().st_size == 0
+        return path.stat().st_size if path.exists() else None
+
+    def _unlink(self, paths: Iterable[Path | None]) -> None:
+        for path in paths:
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def _is_whole(self, offer: Offer) -> bool:
         path, manifest = self._payload(offer.sequence), offer.payload
@@ -235,35 +285,9 @@ class Outbox:
     def _sweep(self) -> None:
         """Delete files of updates that were never committed, or are judged."""
         rows = self._db.execute("SELECT sequence FROM updates")
-        named = {self._payload(sequence) for (sequence,) in rows} | {self.residual()}
-        for pattern in ("*.update", "*.residual", "*.part"):
+        named = {self.residual(), *self._memories.files()}
+        named |= {self._payload(sequence) for (sequence,) in rows}
+        for pattern in ("*.update", "*.residual", "*.memory", "*.part"):
             for path in self._folder.glob(pattern):
                 if path not in named:
                     path.unlink()
-
-
-def summary_of(folder: Path) -> dict[str, int] | None:
-    """What an outbox holds, read beside the agent that has it open; None if there is none.
-
-    Raises:
-        Failure: the file cannot be read.
-    """
-    path = folder / "outbox.sqlite"
-    if not path.is_file():
-        return None
-    try:
-        with open_snapshot(path) as db:
-            ((waiting,),) = db.execute("SELECT count(*) FROM updates")
-            boots, made, trained = db.execute(
-                "SELECT boots, next_sequence, trained_version FROM identity"
-            ).fetchone()
-            noised = read_past(db).noised
-    except (OSError, sqlite3.Error) as error:
-        raise Failure(ExitCode.NO_INPUT, f"outbox {path}: {error}") from None
-    return {
-        "updates_in_outbox": waiting,
-        "updates_made": made,
-        "updates_with_noise": noised,
-        "last_trained_version": trained,
-        "starts": boots,
-    }

@@ -215,7 +215,7 @@ class _Service:
                 self._send(effect)
             case Forget():
                 self._offers.pop(effect.sequence, None)
-                self._outbox.forget(effect.sequence)
+                self._outbox.forget(effect.sequence, accepted=effect.accepted)
                 self._shell.put(Forgotten(effect.sequence))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
@@ -223,6 +223,7 @@ class _Service:
     def _train(self, header: Header) -> None:
         outbox, store = self._outbox, self._store
         output, rest = outbox.next_paths(outcome_bytes(header))
+        remembers = header.plan.memory
         is_again = outbox.trained() == (header.ledger, header.version)
         self._trainer.train(
             header,
@@ -233,6 +234,8 @@ class _Service:
             rest,
             again=outbox.next_sequence() if is_again else None,
             about=self._about(header),
+            memory=outbox.memory(header) if remembers else None,
+            next_memory=outbox.next_memory_path() if remembers else None,
         )
         self._shell.put(TrainingBegun(header.version))
 

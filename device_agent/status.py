@@ -12,7 +12,7 @@ from config.failures import ExitCode, Failure
 from config.options import UsageParser
 from config.settings import AgentSettings
 from device_agent.core import AgentCore
-from device_agent.outbox import summary_of
+from device_agent.summary import summary_of
 from federation.machine import Level, Log
 from federation.session import Session
 from federation.status_board import read_status

@@ -59,7 +59,7 @@ class Storage:
         """Begin with room; `place` is the directory in which people are asked to free some."""
         self.full = False
         self._place = place
-        self._judged: set[int] = set()
+        self._judged: dict[int, Forget] = {}
         self._due_s = inf
 
     @property
@@ -72,14 +72,14 @@ class Storage:
         """When to delete again what could not be deleted."""
         return self._due_s if self._judged else inf
 
-    def kept(self, sequence: int, at: Moment) -> None:
+    def kept(self, effect: Forget, at: Moment) -> None:
         """There was no room to delete an update that is judged."""
-        self._judged.add(sequence)
+        self._judged[effect.sequence] = effect
         self._due_s = retry_at(at)
 
     def forgotten(self, sequence: int) -> None:
         """A judged update is gone."""
-        self._judged.discard(sequence)
+        self._judged.pop(sequence, None)
 
     def advance(self, lacking: str, at: Moment) -> list[AgentEffect]:
         """Try again if it is time, and tell of a beginning or an end.
@@ -90,7 +90,7 @@ class Storage:
         again: list[AgentEffect] = []
         if at.now_s >= self.due_s:
             self._due_s = retry_at(at)
-            again += [Forget(sequence) for sequence in sorted(self._judged)]
+            again += [effect for _, effect in sorted(self._judged.items())]
         if not lacking and self._judged:
             lacking = f"the verdict on update {min(self._judged)}"
         if bool(lacking) == self.full:

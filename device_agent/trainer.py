@@ -46,6 +46,8 @@ class Trainer:
         rest: Path,
         again: int | None = None,
         about: bytes = b"",
+        memory: Path | None = None,
+        next_memory: Path | None = None,
     ) -> None:
         """Begin to train.
 
@@ -56,6 +58,9 @@ class Trainer:
             output: where the encoded delta is to lie.
             rest: where the new residual is to lie.
             about: what the update is bound to when it is sealed.
+            memory: what is remembered, if anything.
+            next_memory: where the memory is to lie that the update leads to; None if the plan has
+                none.
             again: a number that tells one more training on this version from all others.
         """
         self._stop_lingering()
@@ -73,13 +78,15 @@ class Trainer:
                 "model_codec": header.codec,
                 "checkpoint": str(checkpoint),
                 "checkpoint_s": settings.checkpoint_s,
-                "residual": None if residual is None else str(residual),
+                "residual": _text(residual),
+                "memory": _text(memory),
                 "seed": _seed(header, settings.device, again),
                 "slowdown": settings.slowdown / settings.eligibility.duty_cycle,
                 "privacy": settings.privacy.model_dump() if settings.privacy.is_on else None,
                 "seal": {"key": header.seal.hex(), "about": about.hex()} if header.seal else None,
                 "output": str(output),
                 "residual_output": str(rest),
+                "memory_output": _text(next_memory),
                 "layout": [list(tensor) for tensor in header.layout],
             }
         )
@@ -142,11 +149,15 @@ class Trainer:
 
 
 def outcome_bytes(header: Header) -> int:
-    """What a training on this version gives, on disk: its payload and its residual."""
+    """What a training on this version gives, on disk: its payload, and its residual or memory."""
     elements = Layout.from_wire(header.layout).size
     whole, encoded = (encoded_size(codec, elements) for codec in ("float32", header.plan.codec))
     sent = sealed_size(encoded) if header.seal else encoded
-    return sent if encoded == whole else sent + whole
+    return sent if encoded == whole and not header.plan.memory else sent + whole
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _noised(event: dict[str, Any]) -> tuple[float, float] | None:

@@ -166,9 +166,13 @@ class SendChunk:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """The coordinator has judged this update: delete it from the outbox, `Forgotten`."""
+    """The coordinator has judged this update: delete it from the outbox, `Forgotten`.
+
+    If it was accepted, the memory that it leads to is the current one from then on.
+    """
 
     sequence: int
+    accepted: bool = False
 
 
 AgentEffect: TypeAlias = (

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from config.aggregation import memory_fault
 from config.failures import ExitCode, Failure
 from config.presets import preset
 from config.settings import (
@@ -57,13 +58,22 @@ RECIPES: Mapping[Strategy, Recipe] = {
         passes=12,
         training={"augment": False},
     ),
+    "memory": Recipe(
+        passes=12,
+        buffer_share=0.6,
+        training={"augment": False},
+        aggregation={"deadline_s": 120.0},
+    ),
 }
 
 
 def training_plan(settings: DemoSettings) -> TrainingPlan:
-    """What the devices do: the recipe, and over it what was set."""
+    """What the devices do: the preset, over it the recipe, and over that what was set."""
     chosen = settings.training.model_dump(exclude_unset=True)
-    recipe = RECIPES[settings.strategy].training
+    recipe = {
+        **preset(settings.strategy).get("training", {}),
+        **RECIPES[settings.strategy].training,
+    }
     return TrainingPlan.model_validate({"seed": settings.seed, **recipe, **chosen})
 
 
@@ -85,6 +95,8 @@ def aggregation(settings: DemoSettings) -> Aggregation:
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise Failure(ExitCode.CONFIG, f"[aggregation] {message}") from None
+    if training_plan(settings).memory and (fault := memory_fault(rule)) is not None:
+        raise Failure(ExitCode.CONFIG, fault)
     needed = ["wait_for", "min_updates", *(["buffer_size"] if rule.trigger == "buffer" else [])]
     for name in needed:
         if getattr(rule, name) > settings.devices:

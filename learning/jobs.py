@@ -21,17 +21,18 @@ from torch import nn
 
 from config.failures import Failure
 from config.sections import Privacy, TrainingPlan
-from federation.compression import Vector, decode, encode, is_lossy
+from federation.compression import Vector, encode
 from federation.files import is_storage_full, replace_file
 from federation.layout import Layout, LayoutError
 from federation.sealing import SealError, seal
 from federation.sizes import CodecError
 from learning.checkpoint import Checkpoint
-from learning.ending import ENDING
-from learning.outcomes import DivergenceError, OnStep
+from learning.outcomes import DivergenceError, OnStep, findings
+from learning.pace import bounded, slowed
 from learning.privacy import privatized
 from learning.process import WAITING_FOR_ROOM
 from learning.tasks import Task, resolve
+from learning.updates import Cover, make_update
 from learning.vectors import ModelMismatchError, layout_of, load_vector, read_vector, vector_of
 
 Command: TypeAlias = dict[str, Any]
@@ -97,13 +98,14 @@ def initialise(command: Command, on_progress: OnProgress) -> Event:
 def train(command: Command, on_progress: OnProgress) -> Event:
     """Test the received model on the held-out part, train it, and write the encoded difference.
 
-    The difference is local - received + residual, where the residual is what the codec rounded
-    away the last time (error feedback, arXiv:1901.09847). A residual that does not fit this model
-    is left out: losing it costs a little accuracy, insisting on it would cost the device.
+    The difference is local - received, and what becomes of it `learning.updates` says. A residual
+    that does not fit this model is left out: losing it costs a little accuracy, insisting on it
+    would cost the device. A memory is no such thing: without it the coordinator's would be wrong.
 
     With privacy the difference is clipped and noised first, and nothing else is told of the data:
     a residual is then what was rounded away of noised differences alone (the parent hands over no
-    other), and so are this payload and the next residual, functions of these and of the plan.
+    other), and so are this payload and the next residual, functions of these and of the plan. A
+    memory is what was sent before.
     """
     task, plan = _task_and_plan(command)
     privacy = _privacy(command)
@@ -112,34 +114,37 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     data = task.load(Path(command["chunk"]))
     tested = task.evaluate(model, data, on_step=_steps("testing", on_progress))
 
+    memory = _read_memory(command, plan, received.size)
     checkpoint = _checkpoint(command, received)
     started = time.monotonic()
+
+    def seconds_spent() -> float:
+        return checkpoint.spent_s + time.monotonic() - started
+
     trained = task.train(
         model,
         data,
         plan,
         seed=int(command["seed"]),
-        on_step=_slowed(_steps("training", on_progress), float(command.get("slowdown", 1.0))),
+        on_step=slowed(_steps("training", on_progress), float(command.get("slowdown", 1.0))),
         checkpoint=checkpoint,
+        **bounded(plan, seconds_spent),
     )
-    seconds = checkpoint.spent_s + time.monotonic() - started
+    seconds = seconds_spent()
 
     delta = vector_of(model) - received
     if not np.isfinite(delta).all():
         raise DivergenceError("the trained model holds numbers that are not finite")
     norm = float(np.linalg.norm(delta))
-    if privacy is not None:
-        delta = privatized(delta, privacy.clip, privacy.noise_multiplier)
-    residual = _read_residual(command.get("residual"), delta.size)
-    if residual is not None:
-        delta += residual
-    payload = encode(plan.codec, delta)
+    residual = None if plan.memory else _read_residual(command.get("residual"), delta.size)
+    cover = None if privacy is None else _cover(privacy)
+    update = make_update(delta, plan.codec, residual=residual, memory=memory, cover=cover)
     outputs: dict[Path, bytes] = {}
-    # The residual first: an update that is announced is never without it.
-    if command.get("residual_output") is not None and is_lossy(plan.codec):
-        rest = delta - decode(plan.codec, payload, delta.size)
-        outputs[Path(command["residual_output"])] = encode("float32", rest)
-    outputs[Path(command["output"])] = payload = _sealed(payload, command)
+    # The payload last: an update that is announced is never without what is kept of it.
+    for kept, name in ((update.residual, "residual_output"), (update.memory, "memory_output")):
+        if kept is not None and command.get(name) is not None:
+            outputs[Path(command[name])] = encode("float32", kept)
+    outputs[Path(command["output"])] = payload = _sealed(update.payload, command)
     _write_trained(outputs, checkpoint, on_progress)
     event = {
         "event": "trained",
@@ -170,6 +175,7 @@ def evaluate(command: Command, on_progress: OnProgress) -> Event:
         "examples": tested.examples,
         "metrics": dict(tested.metrics),
         "generated": task.is_generated(data),
+        "findings": findings(tested),
     }
 
 
@@ -263,23 +269,21 @@ def _read_residual(path: str | None, d: int) -> Vector | None:
     return residual if np.isfinite(residual).all() else None
 
 
+def _read_memory(command: Command, plan: TrainingPlan, d: int) -> Vector | None:
+    """What was taken of this device, zeros at first; None if the plan has no memory."""
+    if not plan.memory:
+        return None
+    if command["memory"] is None:
+        return np.zeros(d, dtype=np.float32)
+    return read_vector(Path(command["memory"]), "float32", d)
+
+
+def _cover(privacy: Privacy) -> Cover:
+    return lambda vector: privatized(vector, privacy.clip, privacy.noise_multiplier)
+
+
 def _steps(phase: str, on_progress: OnProgress) -> OnStep:
     return lambda done, loss: on_progress(phase, done, loss)
-
-
-def _slowed(on_step: OnStep, slowdown: float) -> OnStep:
-    """Sleep after each step, so that all of them take `slowdown` times as long: a straggler."""
-    if slowdown <= 1:
-        return on_step
-    woke = time.monotonic()
-
-    def step(done: float, loss: float) -> None:
-        nonlocal woke
-        on_step(done, loss)
-        ENDING.wait((time.monotonic() - woke) * (slowdown - 1))  # asleep no longer than wanted
-        woke = time.monotonic()
-
-    return step
 
 
 JOBS: dict[str, Callable[[Command, OnProgress], Event]] = {

@@ -15,7 +15,7 @@ from torch import nn
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
 from learning.checkpoint import Checkpoint
-from learning.outcomes import Evaluation, OnStep, Training
+from learning.outcomes import Evaluation, MayGoOn, OnStep, Training, always
 
 Data = TypeVar("Data")
 
@@ -44,11 +44,13 @@ class Task(Protocol[Data]):
         seed: int,
         on_step: OnStep,
         checkpoint: Checkpoint,
+        may_go_on: MayGoOn = always,
     ) -> Training:
         """Train the model in place; raise `outcomes.DivergenceError`, do not spoil it.
 
         A task that saves to the checkpoint on the way goes on there after a power cut; one that
-        leaves it alone begins anew.
+        leaves it alone begins anew. `may_go_on` is handed over only where the plan has a budget of
+        time: it is to be asked after each step, and the training ends where it says no.
         """
         ...
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from config.sections import TrainingPlan
 from learning.batches import augmented, normalized
 from learning.checkpoint import Arrays, Checkpoint
-from learning.outcomes import DivergenceError, OnStep, Training
+from learning.outcomes import DivergenceError, MayGoOn, OnStep, Training, always
 
 Schedule: TypeAlias = Callable[[float], float]
 
@@ -47,6 +47,7 @@ def train(
     on_step: OnStep,
     schedule: Schedule = constant,
     checkpoint: Checkpoint | None = None,
+    may_go_on: MayGoOn = always,
 ) -> Training:
     """Train `model` in place.
 
@@ -59,6 +60,8 @@ def train(
         on_step: told after each step: the share that is done, 0 to 1, and the loss of the batch.
         schedule: factor of the plan's learning rate, by the share of the training that is done.
         checkpoint: where to save on the way, and what to go on with.
+        may_go_on: asked after each step, with the number of steps that are done; where it says no,
+            the training ends there, and what it gave counts. One step is always made.
 
     Raises:
         DivergenceError: the loss or a weight is no longer finite; the model is spoilt.
@@ -71,7 +74,7 @@ def train(
     if checkpoint is not None and (saved := checkpoint.resume()) is not None:
         run.restore(saved)
     model.train()
-    while run.step < steps:
+    while run.step < steps and (run.step == 0 or may_go_on(run.step)):
         picks = run.order.next()
         batch = augmented(images, picks, run.order.generator) if plan.augment else images[picks]
         targets = labels[picks]
@@ -93,7 +96,7 @@ def train(
         raise DivergenceError(f"weights are not finite (learning rate {plan.learning_rate:g})")
     return Training(
         examples=min(run.seen, len(labels)),
-        steps=steps,
+        steps=run.step,
         metrics={"train_loss": run.loss_sum / run.seen, "train_accuracy": run.hits / run.seen},
     )
 
@@ -121,9 +124,12 @@ class _Order:
         if self._next == self._parts:
             self._shuffled = torch.randperm(len(self._shuffled), generator=self.generator)
             self._next = 0
-        picks = self._shuffled.tensor_split(self._parts)[self._next]
+        # As tensor_split cuts: the first ones are longer by one, until nothing is left over.
+        size, over = divmod(len(self._shuffled), self._parts)
+        start = self._next * size + min(self._next, over)
+        end = start + size + (self._next < over)
         self._next += 1
-        return picks
+        return self._shuffled[start:end]
 
     def save(self) -> Arrays:
         return {

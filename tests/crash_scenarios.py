@@ -25,6 +25,9 @@ EXACT = {
 }
 
 
+MEMORY = {"codec": "float32", "model": "stub", "memory": True}
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One federation and what happens to it besides the crash that is looked at.
@@ -58,6 +61,11 @@ class Scenario:
     sealed: bool = False
 
     @property
+    def memory(self) -> bool:
+        """Whether devices remember what was taken of them."""
+        return bool(self.settings.get("training", {}).get("memory"))
+
+    @property
     def keeps_all(self) -> bool:
         """Whether every version and update is still on disk at the end."""
         return "keep_versions" not in self.settings
@@ -66,7 +74,7 @@ class Scenario:
 def _strays(coordinator: Path, agent: Path) -> None:
     """What lies around after misfortunes of every kind."""
     for folder, names in (
-        (agent / "outbox", ("7.update", "7.residual", "9.update.part")),
+        (agent / "outbox", ("7.update", "7.residual", "7.memory", "9.update.part")),
         (agent / "model", ("00000000000000ff.3", "header.part", "training.part")),
     ):
         folder.mkdir(parents=True)
@@ -88,11 +96,14 @@ OUT_OF_REACH: dict[str, str] = {
     "agent > federation/snapshot.py *": "what the coordinator's `inspect` does just so",
     "coordinator > federation/signed_session.py *.subscribe: *": "as above",
     "coordinator > federation/signed_session.py *.unsubscribe: *": "as above",
+    "device_agent/outbox.py Outbox._begin_anew: *": "after a file was lost: its own tests",
+    "device_agent/memory.py Memories.drop: *": "in that transaction",
     "device_agent/past.py enter_noised: *": "one transaction with what makes an update one",
     "*federation/membership_files.py *": "a person joins once: its own tests cut it short",
     "* > federation/files.py give_to_owner: os.fchown": "for it another user has to be root",
     "*federation/renewal.py *": "once a year; what it writes, `membership_files` does",
     "* > federation/certificate_upkeep.py *": "once a year, and again if nobody answers",
+    "coordinator/reporting.py Reporter.__init__: self._file.write": "after a torn line, as reports go",
     "coordinator/ledger.py Ledger.set_aside: *": "what is set aside was in no version, and is not",
     "coordinator/quarantine.py enter: os.chown": "for it another user has to be root",
     "coordinator/schema.py bring_up_to_date: *": "it changes a copy that is thrown away",
@@ -114,6 +125,10 @@ SCENARIOS: dict[str, Scenario] = {
     "crowded": Scenario(settings={"uploads": {"at_once": 1}}),
     "cleaning": Scenario(updates=4, settings={"keep_versions": 2}),
     "stale": Scenario(updates=4, rule={"max_staleness": 0}, refused=True),
+    "memory": Scenario(settings={"training": MEMORY}),
+    "memory and stale": Scenario(
+        updates=4, rule={"max_staleness": 0}, settings={"training": MEMORY}, refused=True
+    ),
     "strays": Scenario(plant=_strays, fails=(1,)),
     "wiped": Scenario(first=(Crash("agent", SEND, "sent", 2),), wiped=True),
     "interrupted": Scenario(first=(Crash("coordinator", TOUCHED, "after"),)),

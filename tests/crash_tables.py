@@ -48,6 +48,10 @@ OURS = frozenset(
         *("os.close", "sink.close", "fetch.close", "self._fetch.close", "self._trainer.close"),
         *("self.progression.accept", "self.judgement.accept", "self.tell", "self._shell.tell"),
         *("replace", "self.link", "send", "link.sendall"),  # of dataclasses; of who joins
+        # Sinks: a thread, and what it hands to libraries that nothing here depends on.
+        *("self._thread.write", "self._thread.close", "log.close", "writer.close"),
+        *("self._lineage.close", "images[index].copy", "folder.absolute"),
+        *("path.resolve", "path.resolve().as_uri"),
         *("sqlite3.IntegrityError", "log.error", "self._waker.send", "link.sendto", "os.kill"),
     }
 )

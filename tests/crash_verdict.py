@@ -75,10 +75,16 @@ def _check_versions(run: Run, rows: list[tuple[Any, ...]]) -> None:
     adopted = _ask(ledger, "SELECT version FROM versions WHERE rule IS NULL AND version > 0")
     for version in _kept(run, versions[-1]):
         left_out = {"a"} if (version,) in adopted else set()
-        total = known_delta(*INITIAL, ELEMENTS).astype(np.int64)
-        for device, _, sequence, when in rows:
+        total = known_delta(*INITIAL, ELEMENTS).astype(np.float64)
+        remembered, holders = np.zeros(ELEMENTS), set()
+        for device, outbox, sequence, when in rows:
             if when <= version and device not in left_out:
-                total += known_delta(device, sequence, ELEMENTS).astype(np.int64)
+                news = known_delta(device, sequence, ELEMENTS)
+                total += news
+                if run.story.memory:  # each version is of one update; halves are exact
+                    total += remembered / len(holders) if outbox in holders else 0
+                    remembered += news
+                    holders.add(outbox)
         path = run.coordinator / "versions" / f"{version:06}.safetensors"
         found = load_file(path)["w"]
         assert found.tobytes() == total.astype(np.float32).tobytes(), f"{path.name} is not the sum"
@@ -107,10 +113,26 @@ def _check_files(run: Run) -> None:
     for device in DEVICES:
         outbox, model = run.device(device) / "outbox", _names(run.device(device) / "model")
         residual = _ask(outbox / "outbox.sqlite", "SELECT residual FROM identity")[0][0]
+        kept = _check_memory(run, device) if run.story.memory else {residual}
         found = _names(outbox) - {"outbox.sqlite"}
-        assert found == {residual}, f"outbox of {device}: {sorted(found)}"
+        assert found == kept, f"outbox of {device}: {sorted(found)}"
         assert len(model) == 2, f"model of {device}: {sorted(model)}"
         assert "header" in model, f"model of {device}: {sorted(model)}"
+
+
+def _check_memory(run: Run, device: str) -> set[str]:
+    """What a device remembers is all that was taken of it; the name of the file, if anything."""
+    outbox = run.device(device) / "outbox"
+    rows = _ask(outbox / "outbox.sqlite", "SELECT sequence, held FROM memories")
+    taken = [n for d, _, n in _ask(run.coordinator / "ledger.sqlite", _ACCEPTED) if d == device]
+    assert rows == ([(max(taken), 1)] if taken else []), f"{device}: {taken} taken, has {rows}"
+    if not rows:
+        return set()
+    sequence = max(taken)
+    wanted = sum(known_delta(device, n, ELEMENTS) for n in taken)
+    found = np.fromfile(outbox / f"{sequence}.memory", "<f4")
+    assert found.tobytes() == np.asarray(wanted, np.float32).tobytes(), f"{device} is wrong"
+    return {f"{sequence}.memory"}
 
 
 def _check_replay(run: Run) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,23 @@ def _do(about: dict[str, Any], command: dict[str, Any], failed: set[int]) -> dic
         sys.stdin.read()  # it has made all its updates: this training never ends
         os._exit(0)
     vector = (Path(about["vectors"]) / f"{about['device']}.{sequence}").read_bytes()
-    _give(vector, Path(command["residual_output"]))
+    if command["memory_output"]:  # what is to be given is what is new against the memory
+        _give(_sum(vector, command["memory"]), Path(command["memory_output"]))
+    else:
+        _give(vector, Path(command["residual_output"]))
     _give(_sealed(vector, command), output)
     if sequence in about["fails"] and sequence not in failed:
         failed.add(sequence)
         return {"event": "failed", "reason": "as it was told to"}
     return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}
+
+
+def _sum(news: bytes, memory: str | None) -> bytes:
+    """As float32 of both, which are whole numbers."""
+    if memory is None:
+        return news
+    pairs = zip(array("f", news), array("f", Path(memory).read_bytes()), strict=True)
+    return array("f", [one + other for one, other in pairs]).tobytes()
 
 
 def _sealed(payload: bytes, command: dict[str, Any]) -> bytes:

@@ -226,8 +226,7 @@ class Agent(Party):
     def commit(self, header: Header, outcome: av.TrainingEnded) -> Offer:
         disk = self.disk
         sequence = disk.next_sequence
-        size = encoded_size("int8", LAYOUT.size)
-        made = payload = random.Random(f"{disk.outbox!r}{sequence}").randbytes(size)
+        made = payload = self.content(header, sequence)
         trust = self.world.trust
         if trust is not None:
             made, payload = trust.sealed(self.device, disk.outbox, sequence, header)
@@ -236,7 +235,7 @@ class Agent(Party):
             sequence=sequence,
             ledger=header.ledger,
             base_version=header.version,
-            codec="int8",
+            codec=header.plan.codec,
             payload=manifest_of(payload, self.world.transfer.chunk_bytes),
             examples=outcome.examples,
             steps=outcome.steps,
@@ -251,6 +250,11 @@ class Agent(Party):
         disk.trained = (header.ledger, header.version)
         disk.committed.append(sequence)
         return offer
+
+    def content(self, header: Header, sequence: int) -> bytes:
+        """What a training gives."""
+        size = encoded_size(header.plan.codec, LAYOUT.size)
+        return random.Random(f"{self.disk.outbox!r}{sequence}").randbytes(size)
 
 
 class Coordinator(Party):
@@ -270,6 +274,7 @@ class Coordinator(Party):
             dict(disk.settled),
             waiting,
             contributed={id.device: version for id, version in disk.applied.items()},
+            holders=frozenset((id.device, id.outbox) for id in disk.applied),
             entries=dict(disk.quarantine),
             founded=disk.founded,
             signer=0 if world.trust is None else world.trust.epoch,
@@ -365,6 +370,9 @@ class Coordinator(Party):
 class World:
     """One broker, one coordinator, some agents, one clock, one seed."""
 
+    agent_kind: type[Agent] = Agent
+    coordinator_kind: type[Coordinator] = Coordinator
+
     def __init__(
         self,
         *,
@@ -399,8 +407,8 @@ class World:
         self.agent_disks = {
             f"device-{n}": AgentDisk(outbox=b"outbox%02d" % n) for n in range(devices)
         }
-        self.coordinator = Coordinator(self, self.coordinator_disk, self.settings)
-        self.agents = {d: Agent(self, d, disk) for d, disk in self.agent_disks.items()}
+        self.coordinator = self.coordinator_kind(self, self.coordinator_disk, self.settings)
+        self.agents = {d: self.agent_kind(self, d, disk) for d, disk in self.agent_disks.items()}
 
     def a_broker(self, faults: Faults, seed: int) -> LoopbackBroker:
         return LoopbackBroker(self.time, faults, seed)
@@ -416,11 +424,11 @@ class World:
 
     def restart_agent(self, device: str) -> None:
         self.agents[device].kill()
-        self.agents[device] = Agent(self, device, self.agent_disks[device])
+        self.agents[device] = self.agent_kind(self, device, self.agent_disks[device])
 
     def restart_coordinator(self) -> None:
         self.coordinator.kill()
-        self.coordinator = Coordinator(self, self.coordinator_disk, self.settings)
+        self.coordinator = self.coordinator_kind(self, self.coordinator_disk, self.settings)
 
     def set_quarantine(self, device: str, *, to: bool) -> None:
         """Somebody puts a device there, or lets it out, by hand."""

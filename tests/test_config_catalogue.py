@@ -40,7 +40,7 @@ def test_settings_of_the_role_come_before_those_of_its_sections() -> None:
         ("evaluate_every", "an integer of at least 1"),
         ("aggregation.fraction", "a number above 0, up to 1"),
         ("aggregation.beta1", "a number of at least 0, below 1"),
-        ("strategy", "one of fedbuff, fedavg, fedasync"),
+        ("strategy", "one of fedbuff, fedavg, fedasync, memory"),
         ("federation.name", "1 to 40 characters of a-z, 0-9 and -"),
         ("test_set", "a path, or none"),
     ],

@@ -223,3 +223,29 @@ def test_importing_the_settings_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Device-held memory
+
+
+def test_the_strategy_memory_is_fedbuff_with_a_plain_mean_and_a_memory() -> None:
+    settings = CoordinatorSettings(strategy="memory")
+    assert settings.aggregation == Aggregation(combine="mean")
+    assert settings.training.memory
+    assert not CoordinatorSettings().training.memory
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        ({"combine": "clipped_mean"}, "needs aggregation.combine mean, not clipped_mean"),
+        ({"combine": "median"}, "needs aggregation.combine mean, not median"),
+        ({"reanchor": True}, "aggregation.reanchor exclude each other"),
+        ({"by_examples": True}, "aggregation.by_examples exclude each other"),
+    ],
+)
+def test_a_memory_needs_a_rule_that_it_can_be_kept_with(rule: dict[str, Any], what: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"training.memory.*{what}|training.memory and {what}"
+    ):
+        CoordinatorSettings.model_validate({"strategy": "memory", "aggregation": rule})

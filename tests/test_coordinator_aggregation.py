@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
@@ -234,3 +235,31 @@ def test_an_update_weighs_one_or_as_much_as_its_examples() -> None:
     assert contribution(rule(by_examples=False), late, 7).weight == 1
     by_examples = contribution(rule(by_examples=True), late, 7)
     assert (by_examples.weight, by_examples.staleness, by_examples.scale) == (30, 3, 0.5)
+
+
+# Against the papers, written down once more
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "yogi"])
+def test_many_steps_are_those_of_the_paper(name: str) -> None:
+    """Reddi et al. 2021, algorithm 2, and FedAvgM, one element at a time in float64."""
+    eta, beta1, beta2, tau = 0.03, 0.9, 0.99, 1e-3
+    settings = rule(step=name, step_size=eta, beta1=beta1, beta2=beta2, epsilon=tau)
+    updates = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    model, state = np.zeros(20, np.float32), {}
+    for update in updates:
+        model, state = step(settings, model, state, update)
+    for element in range(20):
+        x, m, v = 0.0, 0.0, tau**2
+        for delta in updates[:, element].tolist():
+            if name == "momentum":
+                m = beta1 * m + delta
+                x += eta * m
+                continue
+            m = beta1 * m + (1 - beta1) * delta
+            if name == "adam":
+                v = beta2 * v + (1 - beta2) * delta**2
+            else:
+                v -= (1 - beta2) * delta**2 * math.copysign(1.0, v - delta**2)
+            x += eta * m / (math.sqrt(v) + tau)
+        assert model[element] == pytest.approx(x, rel=2e-4, abs=1e-5)

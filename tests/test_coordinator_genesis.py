@@ -94,6 +94,30 @@ def test_a_ledger_about_another_model_is_told(
     assert "choose another state_dir" in str(caught.value)
 
 
+@pytest.mark.parametrize("began", [False, True])
+def test_a_ledger_keeps_to_the_memory_that_it_began_with(
+    ledger: Ledger,
+    versions: Versions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    began: bool,
+) -> None:
+    monkeypatch.setattr(module, "Worker", NoWorker)
+    ledger.begin("cifar10", "tutorial-cnn", a_layout(2), memory=began)
+
+    def begin(*, memory: bool) -> None:
+        training = {"model": "tutorial-cnn", "memory": memory}
+        chosen = settings(training=training, aggregation={"combine": "mean"})
+        ensure_first_version(chosen, ledger, versions, tmp_path)
+
+    begin(memory=began)
+    how = "with" if began else "without"
+    with pytest.raises(Failure, match=f"was begun {how} training.memory") as caught:
+        begin(memory=not began)
+    assert caught.value.code == ExitCode.CONFIG
+    assert "\n" not in str(caught.value)
+
+
 class FailingWorker:
     """Answers every order with what the test laid down."""
 

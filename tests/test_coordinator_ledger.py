@@ -246,7 +246,7 @@ def test_a_ledger_of_another_format_is_told_by_its_number(path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version=9")
     db.close()
-    with pytest.raises(Failure, match="has format 9, this Flockwise knows 2") as caught:
+    with pytest.raises(Failure, match="has format 9, this Flockwise knows 3") as caught:
         Ledger(path)
     assert caught.value.code == ExitCode.CONFIG
 
@@ -428,3 +428,17 @@ def test_a_kill_while_a_ledger_is_brought_up_to_date_leaves_the_old_one(old: Pat
         assert "refusals" not in {n for (n,) in db.execute("SELECT name FROM sqlite_master")}
     with closing(Ledger(old)) as ledger:
         assert ledger.buffer() == (accepted("b"),)
+
+
+def test_a_ledger_of_earlier_days_has_no_memory(old: Path) -> None:
+    with closing(Ledger(old)) as ledger:
+        assert not ledger.has_memory()
+        assert ledger.holders() == frozenset()
+
+
+def test_a_ledger_says_for_ever_whether_devices_have_a_memory(path: Path) -> None:
+    with closing(Ledger(path)) as ledger:
+        assert not ledger.has_memory()
+        ledger.begin("task", "model", a_layout(2), memory=True)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.has_memory()

@@ -21,7 +21,7 @@ from coordinator.vocabulary import (
 from federation.invitation import is_invited
 from federation.machine import Log, Stop
 from federation.messages import Header, decode
-from tests.specimens import LEDGER, a_version, accepted, at, kinds
+from tests.specimens import LEDGER, OUTBOX, a_version, accepted, at, kinds
 
 TEN = {f"device-{n}": 1 for n in range(10)}
 
@@ -273,3 +273,50 @@ def test_after_the_last_version_no_other_is_made() -> None:
         made.accept(accepted(device, 9, 1), at())
     assert made.go_on(TEN, True, at(1000)) == []
     assert made.due_s == inf
+
+
+# Device-held memory
+
+
+def remembering(holders: frozenset[tuple[str, bytes]] = frozenset()) -> Progression:
+    settings = CoordinatorSettings(
+        task="task",
+        aggregation={"buffer_size": 2, "cooldown": 0, "combine": "mean"},
+        training={"memory": True},
+    )
+    memory = Recollection(LEDGER, a_version(0), {}, (), holders=holders)
+    return Progression(settings, memory, boot=2)
+
+
+def known(made: Progression) -> list[bool | None]:
+    (combine,) = made.go_on(TEN, True, at())
+    assert isinstance(combine, Combine)
+    version = combine.base_version + 1
+    made.combined(Combined(a_version(version), combine.contributions), True, at())
+    return [part.known for part in combine.contributions]
+
+
+def test_without_a_memory_nobody_asks_who_is_known() -> None:
+    made = progression()
+    made.announce(at())
+    for name in ("a", "b"):
+        made.accept(accepted(name), at())
+    assert known(made) == [None, None]
+
+
+def test_an_outbox_is_known_once_a_version_has_an_update_of_it() -> None:
+    made = remembering(frozenset({("a", OUTBOX)}))
+    made.announce(at())
+    for sequence in range(2):
+        for name in ("a", "b"):
+            made.accept(accepted(name, sequence), at())
+    assert known(made) == [True, False]
+    assert known(made) == [True, True]
+
+
+def test_a_device_that_was_wiped_is_not_known() -> None:
+    made = remembering(frozenset({("a", b"outbox-0"), ("b", OUTBOX)}))
+    made.announce(at())
+    for name in ("a", "b"):
+        made.accept(accepted(name), at())
+    assert known(made) == [False, True]

@@ -15,6 +15,7 @@ from config.failures import ExitCode, Failure
 from config.settings import Aggregation
 from coordinator import inspection, replaying
 from coordinator.combiner import combine
+from coordinator.device_memory import HOLDERS, SUM
 from coordinator.ledger import Ledger
 from coordinator.replay import History
 from coordinator.spool import Spool
@@ -30,7 +31,9 @@ from tests.specimens import OUTBOX, a_layout, an_id, an_offer
 class Past:
     """A coordinator's state directory, filled by the functions that the service calls."""
 
-    def __init__(self, folder: Path, rule: Aggregation, d: int = 2) -> None:
+    def __init__(
+        self, folder: Path, rule: Aggregation, d: int = 2, *, memory: bool = False
+    ) -> None:
         self.folder = folder
         for name in ("spool", "versions"):
             (folder / name).mkdir(parents=True)
@@ -40,7 +43,8 @@ class Past:
         self.spool = Spool(folder / "spool")
         self.versions = Versions(folder / "versions", 1024)
         self.versions.save(0, np.zeros(d, dtype=np.float32), {}, self.layout)
-        self.ledger.begin("task", "model", self.layout)
+        self.ledger.begin("task", "model", self.layout, memory=memory)
+        self.memory = memory
         self.sequences: dict[str, int] = {}
 
     def version(self, **deltas: Vector) -> Vector:
@@ -54,7 +58,9 @@ class Past:
             self.spool.path(id).write_bytes(payload)
             offer = an_offer(payload, sequence=sequence, base_version=base, codec="int8")
             self.ledger.judge(Judge(id, offer, 1.0))
-            parts.append(contribution(self.rule, Accepted(id, base, offer.examples), base))
+            accepted = Accepted(id, base, offer.examples)
+            known = (device, OUTBOX) in self.ledger.holders() if self.memory else None
+            parts.append(contribution(self.rule, accepted, base, known=known))
         codecs = self.ledger.codecs(part.id for part in parts)
         order = Combine(base, tuple(parts))
         combine(self.rule, self.versions, self.spool, self.layout, codecs, order)
@@ -319,3 +325,59 @@ def test_a_device_that_the_ledger_does_not_know_is_a_slip_of_the_pen(past: Past)
     with pytest.raises(Failure, match="the ledger knows no device zz"):
         command(past, "--without", "zz", "--adopt")
     assert past.ledger.newest_version() == 1
+
+
+# Device-held memory
+
+
+def remembering(folder: Path, d: int = 2) -> Past:
+    return Past(folder, Aggregation(combine="mean", step="momentum", step_size=0.3), d, memory=True)
+
+
+def test_versions_of_devices_with_a_memory_replay_bit_for_bit(tmp_path: Path) -> None:
+    past = remembering(tmp_path / "state", d=1000)
+    chance = np.random.default_rng(1)
+    for names in ("abc", "ab", "bd", "abcd"):
+        past.version(**{d: chance.normal(size=1000).astype(np.float32) for d in names})
+    assert all(r.identical for r in past.history.replay(0, 4, frozenset()))
+    *_, last = past.history.replay(2, 4, frozenset())
+    assert last.identical
+    as_it_was = past.versions.load(4, past.layout)[1]
+    assert {name: array.tobytes() for name, array in last.state.items()} == {
+        name: array.tobytes() for name, array in as_it_was.items()
+    }
+    past.close()
+
+
+def test_a_device_that_is_left_out_is_in_no_memory(tmp_path: Path) -> None:
+    both, alone = remembering(tmp_path / "both"), remembering(tmp_path / "alone")
+    chance = np.random.default_rng(1)
+    for _ in range(3):
+        a, b, x = (chance.normal(size=2).astype(np.float32) for _ in range(3))
+        both.version(a=a, b=b, x=x)
+        alone.version(a=a, b=b)
+    *_, last = both.history.replay(0, 3, frozenset("x"))
+    model, state = alone.versions.load(3, alone.layout)
+    assert last.model.tobytes() == model.tobytes()
+    assert state[HOLDERS].tolist() == [2]
+    np.testing.assert_array_equal(last.state[SUM], state[SUM])
+    both.close()
+    alone.close()
+
+
+def test_the_ledger_tells_who_is_in_the_memory(tmp_path: Path) -> None:
+    past = remembering(tmp_path / "state")
+    assert past.ledger.holders() == frozenset()
+    past.version(a=vector(1, 0))
+    past.version(a=vector(1, 0), b=vector(1, 0))
+    assert past.ledger.holders() == {("a", OUTBOX), ("b", OUTBOX)}
+    recipe = past.ledger.recipe(2)
+    assert recipe is not None
+    assert [part.known for part in recipe[1]] == [True, False]
+    past.close()
+
+
+def test_without_a_memory_nobody_is_in_it(past: Past) -> None:
+    past.version(a=vector(1, 0))
+    assert past.ledger.holders() == frozenset()
+    assert SUM not in past.versions.load(1, past.layout)[1]

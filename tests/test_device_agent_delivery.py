@@ -138,7 +138,7 @@ def test_a_receipt_lets_the_update_go_and_the_next_one_is_offered_at_once() -> N
     made = delivery(FIRST, SECOND)
     made.advance(at(0))
     forget, line = made.receipt(receipt(0), at(1))
-    assert forget == Forget(0)
+    assert forget == Forget(0, accepted=True)
     assert isinstance(line, Log)
     assert (line.text, line.facts) == ("update accepted", {"sequence": 0, "base_version": 0})
     assert told(made.advance(at(1))) == [SECOND]
@@ -147,7 +147,7 @@ def test_a_receipt_lets_the_update_go_and_the_next_one_is_offered_at_once() -> N
 def test_an_update_that_was_known_is_gone_too() -> None:
     made = delivery(FIRST)
     forget, line = made.receipt(receipt(0, Verdict.KNOWN), at(1))
-    assert forget == Forget(0)
+    assert forget == Forget(0, accepted=True)
     assert isinstance(line, Log)
     assert line.text == "update known"
     assert len(made) == 0

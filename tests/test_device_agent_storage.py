@@ -275,15 +275,15 @@ def test_what_is_no_longer_wanted_needs_no_room(bench: Bench) -> None:
 def test_a_verdict_that_could_not_be_noted_is_noted_later_and_delivery_goes_on() -> None:
     bench = Bench(an_offer(sequence=0), an_offer(sequence=1))
     for sequence in (0, 1):
-        assert bench.judge(sequence) == [Forget(sequence)]
-        bench.refuse(Forget(sequence))
+        assert bench.judge(sequence) == [Forget(sequence, accepted=True)]
+        bench.refuse(Forget(sequence, accepted=True))
     (line,) = bench.lines
     assert line.facts["unwritten"] == "the verdict on update 0"
-    assert bench.wait(RETRY_STORAGE_S) == [Forget(0), Forget(1)]
-    bench.refuse(Forget(0))
+    assert bench.wait(RETRY_STORAGE_S) == [Forget(0, accepted=True), Forget(1, accepted=True)]
+    bench.refuse(Forget(0, accepted=True))
     bench(Forgotten(1))
     assert bench.paused[-1] == STORAGE_FULL
-    assert bench.wait(RETRY_STORAGE_S) == [Forget(0)]
+    assert bench.wait(RETRY_STORAGE_S) == [Forget(0, accepted=True)]
     bench(Forgotten(0))
     assert bench.ended()
 
@@ -292,7 +292,7 @@ def test_room_that_an_update_gave_back_is_used_at_once() -> None:
     bench = Bench(an_offer(sequence=0))
     bench(heard(TOPICS.model, HEADER))
     bench.refuse(Prepare(HEADER))
-    assert bench.judge(0) == [Forget(0)]
+    assert bench.judge(0) == [Forget(0, accepted=True)]
     assert bench(Forgotten(0)) == [Prepare(HEADER)]
 
 

@@ -83,11 +83,13 @@ def test_the_worker_is_told_what_to_train_on_and_where_to_lay_it(
         "checkpoint": "training",
         "checkpoint_s": 60.0,
         "residual": "residual",
+        "memory": None,
         "slowdown": 2.0,
         "privacy": None,
         "seal": None,
         "output": "output",
         "residual_output": "rest",
+        "memory_output": None,
         "layout": [["w", [2]]],
     }
 

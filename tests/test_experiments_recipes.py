@@ -41,7 +41,7 @@ def test_every_strategy_can_fill_its_versions_with_any_number_of_devices(
 
 def test_a_strategy_keeps_the_trigger_of_its_preset() -> None:
     triggers = [recipes.aggregation(demo(strategy=name)).trigger for name in PRESETS]
-    assert triggers == ["buffer", "rounds", "immediate"]
+    assert triggers == ["buffer", "rounds", "immediate", "buffer"]
 
 
 def test_what_is_set_prevails_over_the_recipe_even_if_it_is_a_default() -> None:
@@ -129,3 +129,15 @@ def test_a_run_can_be_made_again_from_the_settings_that_it_wrote(tmp_path: Path)
     assert recipes.aggregation(again) == recipes.aggregation(first)
     assert recipes.versions(again) == recipes.versions(first)
     assert again.summary is None, "the first run's summary is not written over"
+
+
+def test_the_recipe_of_memory_keeps_the_memory_of_its_preset() -> None:
+    settings = demo(strategy="memory", training={"epochs": 2.0})
+    assert recipes.training_plan(settings).memory
+    assert coordinator_settings(settings, LINK, RUN).training.memory
+
+
+def test_what_does_not_go_with_a_memory_is_said_before_anything_is_made() -> None:
+    settings = demo(strategy="memory", aggregation={"combine": "median"})
+    with pytest.raises(Failure, match=r"training\.memory needs aggregation\.combine mean"):
+        recipes.aggregation(settings)

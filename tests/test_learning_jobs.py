@@ -64,8 +64,10 @@ def train_command(directory: Path, chunk: Path, **changes: Any) -> dict[str, Any
         "seed": 5,
         "slowdown": 1.0,
         "residual": None,
+        "memory": None,
         "output": str(directory / "update"),
         "residual_output": None,
+        "memory_output": None,
     }
     return command | changes
 
@@ -179,7 +181,7 @@ def test_a_slowed_training_sleeps_in_proportion(
         return now
 
     monkeypatch.setattr("learning.jobs.time.monotonic", monotonic)
-    monkeypatch.setattr("learning.jobs.ENDING", SimpleNamespace(wait=slept.append))
+    monkeypatch.setattr("learning.pace.ENDING", SimpleNamespace(wait=slept.append))
     do(**train_command(tmp_path, chunk, plan=PLAN | {"epochs": 0.1}, slowdown=4.0))
     # By this clock each step takes one second.
     assert slept == [3.0] * 4
@@ -284,3 +286,138 @@ def test_what_was_trained_waits_for_room_and_its_checkpoint_gives_way(
     assert phases[-3:] == [WAITING_FOR_ROOM] * 3
     assert naps == [False] * 3
     assert Path(command["output"]).read_bytes() == expected
+
+
+# A memory
+
+
+def a_memory(path: Path, scale: float = 1e-3) -> Path:
+    chance = np.random.default_rng(0)
+    path.write_bytes((scale * chance.normal(size=SIZE)).astype("<f4").tobytes())
+    return path
+
+
+def test_with_a_memory_what_is_new_is_sent_and_the_next_memory_is_written(
+    tmp_path: Path, chunk: Path
+) -> None:
+    plan = PLAN | {"epochs": 0.2, "codec": "float32"}
+    plain = train_command(tmp_path, chunk, plan=plan)
+    do(**plain)
+    delta = np.fromfile(plain["output"], "<f4")
+    held = a_memory(tmp_path / "held")
+    command = plain | {
+        "plan": plan | {"memory": True, "codec": "int8"},
+        "memory": str(held),
+        "memory_output": str(tmp_path / "next"),
+        "residual": str(held),
+        "residual_output": str(tmp_path / "rest"),
+    }
+    assert do(**command)["residual_used"] is False
+    memory = np.fromfile(held, "<f4")
+    payload = Path(command["output"]).read_bytes()
+    assert payload == encode("int8", delta - memory)
+    wanted = memory + decode("int8", payload, SIZE)
+    assert (tmp_path / "next").read_bytes() == encode("float32", wanted)
+    assert not (tmp_path / "rest").exists()
+
+
+def test_a_first_training_begins_with_no_memory(tmp_path: Path, chunk: Path) -> None:
+    plan = PLAN | {"epochs": 0.1, "codec": "float32"}
+    plain = train_command(tmp_path, chunk, plan=plan)
+    do(**plain)
+    sent = Path(plain["output"]).read_bytes()
+    with_memory = {"plan": plan | {"memory": True}, "memory_output": str(tmp_path / "next")}
+    do(**plain | with_memory)
+    assert Path(plain["output"]).read_bytes() == (tmp_path / "next").read_bytes() == sent
+
+
+@pytest.mark.parametrize("content", [None, b"short"])
+def test_without_the_memory_that_it_has_a_device_sends_nothing(
+    tmp_path: Path, chunk: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "held").write_bytes(content)
+    plan = PLAN | {"epochs": 0.1, "memory": True}
+    command = train_command(tmp_path, chunk, plan=plan, memory=str(tmp_path / "held"))
+    with pytest.raises(JobError, match="held"):
+        do(**command)
+    assert not Path(command["output"]).exists()
+
+
+def test_noise_is_added_to_what_is_new(
+    tmp_path: Path, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def privatized(vector: Any, clip: float, noise: float) -> Any:
+        given.append(vector)
+        return np.zeros_like(vector)
+
+    monkeypatch.setattr(jobs, "privatized", privatized)
+    plan = PLAN | {"epochs": 0.1, "codec": "float32", "memory": True}
+    held = a_memory(tmp_path / "held")
+    command = train_command(tmp_path, chunk, plan=plan, memory=str(held))
+    command |= {"memory_output": str(tmp_path / "next")}
+    do(**command)
+    sent = np.fromfile(command["output"], "<f4")
+    do(**command | {"privacy": {"noise": 1.0}})
+    np.testing.assert_array_equal(given[0], sent)
+    assert (tmp_path / "next").read_bytes() == held.read_bytes(), "nothing was told, or learned"
+
+
+# A budget of time
+
+
+def test_a_training_stops_when_its_time_is_up_and_says_what_it_did(
+    tmp_path: Path, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def monotonic() -> float:
+        return now
+
+    def step(phase: str, done: float, loss: float | None) -> None:
+        nonlocal now
+        now += phase == "training"  # each step takes one second
+
+    monkeypatch.setattr("learning.jobs.time.monotonic", monotonic)
+    command = train_command(tmp_path, chunk, plan=PLAN | {"epochs": 1.0, "budget_s": 2.5})
+    event = run_job({"job": "job", "task": "cifar10", **command}, step)
+    assert (event["steps"], event["seconds"]) == (3, 3.0)
+    assert 3 * 15 <= event["examples"] <= 3 * 16
+
+
+def test_time_before_a_pause_counts(tmp_path: Path, chunk: Path) -> None:
+    plan = PLAN | {"epochs": 0.5, "budget_s": 1000.0}
+    path = tmp_path / "training"
+    saving = {"checkpoint": str(path), "checkpoint_s": 0.0}
+    command = train_command(tmp_path, chunk, plan=plan, **saving)
+
+    class PowerCutError(Exception):
+        pass
+
+    def cut(phase: str, done: float, loss: float | None) -> None:
+        if phase == "training" and done > 0.3:
+            raise PowerCutError
+
+    with pytest.raises(JobError, match="PowerCutError"):
+        run_job({"job": "job", "task": "cifar10", **command}, cut)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    steps = int(arrays["counts"][0])
+    assert 0 < steps < 19
+    arrays["spent_s"] = np.asarray(np.float64(1000.0))
+    np.savez(path, **arrays)
+    path.with_name("training.npz").replace(path)
+    event = do(**command)
+    assert event["steps"] == steps, "not one more"
+    assert event["seconds"] >= 1000
+
+
+def test_a_budget_that_is_not_used_up_changes_no_byte(tmp_path: Path, chunk: Path) -> None:
+    plan = PLAN | {"epochs": 0.2}
+    command = train_command(tmp_path, chunk, plan=plan)
+    do(**command)
+    without = Path(command["output"]).read_bytes()
+    do(**command | {"plan": plan | {"budget_s": 3600.0}})
+    assert Path(command["output"]).read_bytes() == without

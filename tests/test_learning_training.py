@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from config.sections import TrainingPlan
+from learning.batches import normalized
 from learning.models import build_model
 from learning.outcomes import DivergenceError
 from learning.training import constant, count_steps, half_cosine, train
@@ -238,3 +239,78 @@ def test_weights_that_the_last_step_spoils_are_noticed() -> None:
 
 def _ignore(done: float, loss: float) -> None:
     pass
+
+
+# A budget of time
+
+
+def test_a_training_ends_at_the_first_step_after_which_it_may_not_go_on() -> None:
+    model = Offsets()
+    images, _ = some_images(40)
+    labels = torch.zeros(40, dtype=torch.int64)
+    asked: list[int] = []
+
+    def may_go_on(steps: int) -> bool:
+        asked.append(steps)
+        return steps < 3
+
+    told: list[float] = []
+    result = train(
+        model,
+        images,
+        labels,
+        plan(batch_size=8),
+        seed=0,
+        on_step=lambda done, loss: told.append(done),
+        may_go_on=may_go_on,
+    )
+    assert asked == [1, 2, 3]
+    assert (result.steps, result.examples) == (3, 24)
+    assert told == pytest.approx([0.2, 0.4, 0.6])
+
+
+def test_one_step_is_made_however_little_time_there_is() -> None:
+    images, labels = some_images(40)
+    result = train(
+        build_model("fast-cnn"),
+        images,
+        labels,
+        plan(batch_size=8),
+        seed=0,
+        on_step=_ignore,
+        may_go_on=lambda steps: False,
+    )
+    assert (result.steps, result.examples) == (1, 8)
+
+
+def test_what_a_budget_cuts_short_is_the_beginning_of_the_whole() -> None:
+    images, labels = some_images(40)
+    cut, whole = build_model("fast-cnn", seed=1), build_model("fast-cnn", seed=1)
+    steps = plan(batch_size=8, momentum=0.9)
+    train(cut, images, labels, steps, seed=0, on_step=_ignore, may_go_on=lambda n: n < 2)
+    shorter = plan(batch_size=8, momentum=0.9, epochs=2 / 5)
+    train(whole, images, labels, shorter, seed=0, on_step=_ignore)
+    assert vector_of(cut).tobytes() == vector_of(whole).tobytes()
+
+
+def test_each_step_of_fedprox_is_that_of_the_loss_with_the_proximal_term() -> None:
+    """Against torch's own derivative of loss + mu / 2 |w - w0|^2 (arXiv:1812.06127, 2)."""
+    images, labels = some_images(24)
+    made, oracle = build_model("fast-cnn", seed=1), build_model("fast-cnn", seed=1)
+    settings = plan(batch_size=8, learning_rate=0.05, proximal_mu=0.7, weight_decay=0.01)
+    train(made, images, labels, settings, seed=3, on_step=_ignore)
+
+    anchor = [weight.detach().clone() for weight in oracle.parameters()]
+    shuffled = torch.randperm(24, generator=torch.Generator().manual_seed(3))
+    optimizer = torch.optim.SGD(oracle.parameters(), lr=0.05, weight_decay=0.01)
+    oracle.train()
+    for picks in shuffled.tensor_split(3):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(oracle(normalized(images[picks])), labels[picks])
+        pull = sum(
+            ((weight - fixed) ** 2).sum()
+            for weight, fixed in zip(oracle.parameters(), anchor, strict=True)
+        )
+        (loss + 0.7 / 2 * pull).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    np.testing.assert_allclose(vector_of(made), vector_of(oracle), atol=1e-6)
