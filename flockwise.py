@@ -67,6 +67,12 @@ COMMANDS: dict[str, Command] = {
     "lab simulate": Command(
         "experiments.simulation.command:main", "a whole federation in virtual time"
     ),
+    "lab compare": Command(
+        "experiments.compare.command:main", "central, alone and federated, in one report"
+    ),
+    "lab sweep": Command(
+        "experiments.sweep.command:main", "many simulations, by a sweep definition of W&B"
+    ),
     "lab attack": Command(
         "experiments.attacks.command:main", "what hostile devices cost, under each rule"
     ),

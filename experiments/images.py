@@ -63,6 +63,15 @@ def images_of(chosen: Choice) -> ImageSet:
     Raises:
         Failure: they are not there or not as they have to be.
     """
+    return picked(all_images(chosen), chosen)
+
+
+def all_images(chosen: Choice) -> ImageSet:
+    """The images from which `picked` picks those of a number and a seed.
+
+    Raises:
+        Failure: as `images_of`.
+    """
     if chosen.generated:
         return generated_images(
             train=chosen.examples or GENERATED_TRAIN,
@@ -70,9 +79,14 @@ def images_of(chosen: Choice) -> ImageSet:
             seed=chosen.seed,
         )
     if chosen.data is not None:
-        images = folder_images(chosen.data, _show_reading)
-    else:
-        images = downloaded_images()
+        return folder_images(chosen.data, _show_reading)
+    return downloaded_images()
+
+
+def picked(images: ImageSet, chosen: Choice) -> ImageSet:
+    """So many of all images as are chosen; generated ones are made as many as that."""
+    if images.generated or (chosen.examples is None and chosen.test_examples is None):
+        return images
     return limited(images, train=chosen.examples, test=chosen.test_examples, seed=chosen.seed)
 
 

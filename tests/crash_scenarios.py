@@ -103,7 +103,7 @@ OUT_OF_REACH: dict[str, str] = {
     "* > federation/files.py give_to_owner: os.fchown": "for it another user has to be root",
     "*federation/renewal.py *": "once a year; what it writes, `membership_files` does",
     "* > federation/certificate_upkeep.py *": "once a year, and again if nobody answers",
-    "coordinator/reporting.py Reporter.__init__: self._file.write": "after a torn line, as reports go",
+    "coordinator/reporting.py Reporter.__init__: self._file.write": "after a torn line",
     "coordinator/ledger.py Ledger.set_aside: *": "what is set aside was in no version, and is not",
     "coordinator/quarantine.py enter: os.chown": "for it another user has to be root",
     "coordinator/schema.py bring_up_to_date: *": "it changes a copy that is thrown away",

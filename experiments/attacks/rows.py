@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
 from config.failures import ExitCode, Failure
+from experiments.json_lines import append_line, lines_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +56,7 @@ def append_row(path: Path, row: Row, about: Mapping[str, Any]) -> None:
     Raises:
         Failure: the file cannot be written.
     """
-    line = json.dumps({**asdict(row), **about}, sort_keys=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            end = file.seek(0, SEEK_END)
-            file.seek(max(0, end - 1))
-            broken_off = end > 0 and file.read() != b"\n"
-            file.write((b"\n" if broken_off else b"") + line.encode() + b"\n")
-    except OSError as error:
-        raise Failure(ExitCode.CANNOT_WRITE, f"cannot write {path}: {error.strerror}") from None
+    append_line(path, {**asdict(row), **about})
 
 
 def read_rows(path: Path, scheme: Mapping[str, Any]) -> list[Row]:
@@ -77,19 +67,9 @@ def read_rows(path: Path, scheme: Mapping[str, Any]) -> list[Row]:
     Raises:
         Failure: the file cannot be read, or is not one of rows.
     """
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise Failure(ExitCode.NO_INPUT, f"cannot read {path}: {error.strerror}") from None
     names = [field.name for field in fields(Row)]
     rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
+    for number, values in lines_in(path):
         try:
             if values["scheme"] == scheme:
                 rows.append(Row(**{name: values[name] for name in names}))

@@ -5,31 +5,25 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-import os
-import platform
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from importlib import metadata
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from experiments.attacks.catalogue import ATTACKS
 from experiments.attacks.rows import Row
 from experiments.attacks.rules import rule_of
 from experiments.attacks.scheme import Scheme
 from experiments.attacks.world import run, warmed_up
+from experiments.made_on import made_on
+from experiments.sharing import SharedImages, end_with_parent, share_images
 from federation.compression import decode, encode
 from federation.files import replace_file
 from learning.data import ImageSet
 from learning.runtime import prepare_torch
-
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Run(NamedTuple):
@@ -51,9 +45,7 @@ def made_with(scheme: Scheme, images: ImageSet) -> dict[str, Any]:
     }
     return {
         "scheme": json.loads(json.dumps(described)),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("torch", "numpy")},
+        **made_on(),
     }
 
 
@@ -69,15 +61,13 @@ def done(
         return
     with TemporaryDirectory(prefix="flockwise-attack-") as folder:
         share = Path(folder)
-        for name in _ARRAYS:
-            np.save(share / f"{name}.npy", getattr(images, name))
-        rest = images.class_names, images.source, images.generated
+        shared = share_images(images, share)
         past = str((starts or share) / f"{_past_digest(scheme, images)}-seed-{{}}.float32")
         pool = ProcessPoolExecutor(
             jobs,
             mp_context=get_context("spawn"),
             initializer=_begin,
-            initargs=(scheme, share, rest, past),
+            initargs=(scheme, shared, past),
         )
         with pool:
             try:
@@ -109,20 +99,10 @@ class _Process:
     past: str
 
 
-def _begin(scheme: Scheme, share: Path, rest: tuple[tuple[str, ...], str, bool], past: str) -> None:
+def _begin(scheme: Scheme, shared: SharedImages, past: str) -> None:
     prepare_torch(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    train, train_labels, test, test_labels = [np.load(share / f"{name}.npy") for name in _ARRAYS]
-    _Process.images = ImageSet(train, train_labels, test, test_labels, *rest)
-    _Process.scheme, _Process.past = scheme, past
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would go on with what it was given."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
+    _Process.scheme, _Process.images, _Process.past = scheme, shared.load(), past
 
 
 def _warm_up(seed: int) -> None:

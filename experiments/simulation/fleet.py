@@ -62,6 +62,8 @@ class Pace:
         self._seconds_per_image = slow / rule.images_per_s
         self._examples = examples
         self._jitter = rule.jitter
+        self._overhead_s = rule.overhead_s
+        self._startup_s = rule.startup_s
         self._chance = chance
 
     def steps(self, plan: TrainingPlan) -> int | None:
@@ -73,10 +75,15 @@ class Pace:
         return fitting if fitting < count_steps(self._examples, plan) else None
 
     def duration_s(self, plan: TrainingPlan) -> float:
-        """Seconds of one training."""
+        """Seconds of one training, with all that has to be done for it."""
         steps = self.steps(plan) or count_steps(self._examples, plan)
         jitter = self._chance.uniform(1 - self._jitter, 1 + self._jitter)
-        return steps * self._step_s(plan) * jitter
+        return steps * self._step_s(plan) * jitter + self.beside_s()
+
+    def beside_s(self) -> float:
+        """Seconds that the next training takes beside its steps: the first one has to start up."""
+        startup_s, self._startup_s = self._startup_s, 0.0
+        return startup_s + self._overhead_s
 
     def _step_s(self, plan: TrainingPlan) -> float:
         parts = math.ceil(self._examples / plan.batch_size)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from config.failures import Failure
+from config.sections import TrainingPlan
 from config.settings import CoordinatorSettings
 from config.simulation import SimulationSettings
 from coordinator import vocabulary as cv
@@ -37,6 +38,13 @@ from learning.runtime import prepare_torch
 
 # A row of reports.jsonl, with virtual seconds.
 OnRow: TypeAlias = Callable[[dict[str, Any]], None]
+# How long each training of a device takes, of this name and this pace.
+Timing: TypeAlias = Callable[[str, Pace], Callable[[TrainingPlan], float]]
+
+
+def by_pace(name: str, pace: Pace) -> Callable[[TrainingPlan], float]:
+    """As the device's pace says."""
+    return pace.duration_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,14 @@ def cast(settings: SimulationSettings, world: World, classes: int) -> Cast:
             for share in world.shares
         ]
     )
-    width = max(2, len(str(settings.devices - 1)))
-    names = tuple(f"device-{index:0{width}d}" for index in range(settings.devices))
     slow = slowness(settings.fleet, counts, seed=settings.seed)
-    return Cast(names, world.shares, counts, slow)
+    return Cast(device_names(settings.devices), world.shares, counts, slow)
+
+
+def device_names(devices: int) -> tuple[str, ...]:
+    """What so many devices are called."""
+    width = max(2, len(str(devices - 1)))
+    return tuple(f"device-{index:0{width}d}" for index in range(devices))
 
 
 @dataclass(slots=True)
@@ -81,12 +93,14 @@ def simulate(
     images: ImageSet,
     on_row: OnRow,
     enough: Callable[[], bool] = lambda: False,
+    timing: Timing = by_pace,
 ) -> Story:
     """Let a federation happen.
 
     Args:
         on_row: told each row as it comes about.
         enough: asked at each moment; whether to end before the settings say so.
+        timing: how long trainings take, where it was measured.
 
     Raises:
         Failure: the settings do not hold together, or a process of the engine ended.
@@ -96,7 +110,7 @@ def simulate(
     rows: list[dict[str, Any]] = []
     with world_of(settings, images) as world, engine_of(settings, world) as engine:
         who = cast(settings, world, len(images.class_names))
-        simulation = _simulation(settings, who, engine, images.class_names)
+        simulation = _simulation(settings, who, engine, images.class_names, timing)
         tally = Tally()
 
         def tell(at_s: float, report: cv.Report) -> None:
@@ -129,7 +143,11 @@ def coordinator_settings(settings: SimulationSettings) -> CoordinatorSettings:
 
 
 def _simulation(
-    settings: SimulationSettings, who: Cast, engine: Engine, class_names: tuple[str, ...]
+    settings: SimulationSettings,
+    who: Cast,
+    engine: Engine,
+    class_names: tuple[str, ...],
+    timing: Timing,
 ) -> Simulation:
     fleet, told = settings.fleet, coordinator_settings(settings)
     workbench = Workbench(told.training)
@@ -142,7 +160,7 @@ def _simulation(
             DeviceModel(
                 name,
                 _trainings(engine, index, pace),
-                pace.duration_s,
+                timing(name, pace),
                 presence(fleet, random.Random(f"{settings.seed} presence {name}")),
                 fleet.crash,
                 fleet.reboot_s,
