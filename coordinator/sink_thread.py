@@ -26,15 +26,22 @@ class SinkThread:
     """Hands rows to a function that takes them one after the other, until there are no more."""
 
     def __init__(
-        self, name: str, log_rows: Callable[[Iterator[Row]], None], *, missed: bool = False
+        self,
+        name: str,
+        log_rows: Callable[[Iterator[Row]], None],
+        *,
+        missed: bool = False,
+        close_s: float | None = None,
     ) -> None:
         """Begin.
 
         Args:
             name: what is said of it.
             missed: whether somebody is to be warned if its library is not installed.
+            close_s: how long it may take to end (None: as long as a coordinator can spare).
         """
         self._name = name
+        self._close_s = close_s
         self._missing = logging.WARNING if missed else logging.INFO
         self._log_rows = log_rows
         self._rows: queue.Queue[Row | None] = queue.Queue(MAX_WAITING)
@@ -61,9 +68,10 @@ class SinkThread:
             log.warning(text, self._name, self._dropped)
         if not self._alive:
             return
-        end_s = time.monotonic() + CLOSE_S
+        close_s = CLOSE_S if self._close_s is None else self._close_s
+        end_s = time.monotonic() + close_s
         with suppress(queue.Full):
-            self._rows.put(None, timeout=CLOSE_S)
+            self._rows.put(None, timeout=close_s)
             self._thread.join(max(0.0, end_s - time.monotonic()))
 
     def _run(self) -> None:

@@ -28,6 +28,7 @@ class WandbSink:
         directory: Path,
         run_id: str,
         sources: Sources = NOTHING,
+        close_s: float | None = None,
     ) -> None:
         """Begin the run, or go on with it.
 
@@ -36,13 +37,14 @@ class WandbSink:
             directory: where W&B's folder `wandb` is made.
             run_id: of at most 64 characters; the same one goes on with the same run.
             sources: what is looked up for artifacts and images.
+            close_s: how long it may take to end (None: as long as a coordinator can spare).
         """
         self._reporting = reporting
         self._config = dict(config)
         self._directory = directory
         self._run_id = run_id
         self._sources = sources
-        self._thread = SinkThread("wandb", self._log_rows)
+        self._thread = SinkThread("wandb", self._log_rows, close_s=close_s)
 
     def write(self, row: Row) -> None:
         """Take one row."""

@@ -38,11 +38,13 @@ from learning.runtime import prepare_torch
 
 # A row of reports.jsonl, with virtual seconds.
 OnRow: TypeAlias = Callable[[dict[str, Any]], None]
+# The virtual time, in seconds.
+Clock: TypeAlias = Callable[[], float]
 # How long each training of a device takes, of this name and this pace.
-Timing: TypeAlias = Callable[[str, Pace], Callable[[TrainingPlan], float]]
+Timing: TypeAlias = Callable[[str, Pace, Clock], Callable[[TrainingPlan], float]]
 
 
-def by_pace(name: str, pace: Pace) -> Callable[[TrainingPlan], float]:
+def by_pace(name: str, pace: Pace, clock: Clock) -> Callable[[TrainingPlan], float]:
     """As the device's pace says."""
     return pace.duration_s
 
@@ -152,6 +154,10 @@ def _simulation(
     fleet, told = settings.fleet, coordinator_settings(settings)
     workbench = Workbench(told.training)
     devices = []
+
+    def clock() -> float:
+        return simulation.time.now_s
+
     for index, name in enumerate(who.names):
         share = who.shares[index]
         chance = random.Random(f"{settings.seed} {name}")
@@ -160,7 +166,7 @@ def _simulation(
             DeviceModel(
                 name,
                 _trainings(engine, index, pace),
-                timing(name, pace),
+                timing(name, pace, clock),
                 presence(fleet, random.Random(f"{settings.seed} presence {name}")),
                 fleet.crash,
                 fleet.reboot_s,
@@ -168,7 +174,7 @@ def _simulation(
             )
         )
     faults = Faults(delay_s=(fleet.latency_s, fleet.latency_s))
-    return Simulation(
+    simulation = Simulation(
         told,
         workbench.first,
         workbench.layout,
@@ -177,6 +183,7 @@ def _simulation(
         seed=settings.seed,
         faults=faults,
     )
+    return simulation
 
 
 def _trainings(engine: Engine, index: int, pace: Pace) -> Begin:

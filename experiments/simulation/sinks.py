@@ -22,6 +22,8 @@ from learning.chunks import Images
 from learning.data import ImageSet
 
 REPORTS = "reports.jsonl"
+# Nobody waits for a simulation that is over, as devices do for a coordinator.
+CLOSE_S = 300.0
 # Where it runs and how it is told of is no part of what it is.
 ELSEWHERE = {"reporting", "output", "print_json", "log_level", "log_format", "ray_address"}
 
@@ -94,6 +96,7 @@ def _sinks(
     if reporting.job_type is None:
         reporting = reporting.model_copy(update={"job_type": "simulation"})
     if reporting.wandb != "off":
-        yield WandbSink(reporting, config_of(settings), directory, run_id, sources_of(images))
+        config, sources = config_of(settings), sources_of(images)
+        yield WandbSink(reporting, config, directory, run_id, sources, CLOSE_S)
     if reporting.tensorboard is not None:
         yield TensorBoardSink(reporting, reporting.tensorboard, run_id, sources_of(images))
