@@ -1,0 +1,1 @@
+"""Central, alone and federated in several ways, on the same images and devices: one report."""
