@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
 from experiments.simulation.bench import Bench
@@ -61,10 +59,8 @@ class Centrally:
     def do(self, bench: Bench) -> Central:
         """As `experiments.simulation.bench.Job` says."""
         task, data = Cifar10(), replace(bench.tests(), class_names=self.class_names)
-        shares = bench.holdings.shares
-        parts = [bench.device(index) for index in range(len(shares))]
-        images = torch.cat([part.train_images for part in parts])
-        labels = torch.cat([part.train_labels for part in parts])
+        everything = bench.everything()
+        images, labels = everything.train_images, everything.train_labels
         model = task.build_model(self.plan)
         tested: list[Tested] = []
 

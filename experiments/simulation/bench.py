@@ -119,6 +119,14 @@ class Bench:
             (every.images[held_out], every.labels[held_out]),
         )
 
+    def everything(self) -> TensorChunk:
+        """What all devices train on, in one place, with nothing held out."""
+        every = self.holdings
+        spans = [slice(share.start, share.start + share.train) for share in every.shares]
+        images = np.concatenate([every.images[span] for span in spans])
+        labels = np.concatenate([every.labels[span] for span in spans])
+        return TensorChunk.sharing((images, labels), (images[:0], labels[:0]))
+
     def tests(self) -> TensorChunk:
         """The test images, as a held-out part."""
         images, labels = self.holdings.test_images, self.holdings.test_labels
