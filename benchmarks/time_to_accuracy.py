@@ -1,9 +1,9 @@
 """Virtual time to an accuracy: asynchronous against synchronous, on three kinds of fleet.
 
-`python -m benchmarks.time_to_accuracy --data IMAGES` tunes each method on each fleet with one seed
-(all methods get as many tries), runs the best of each with further seeds, writes a row for each run
-to benchmarks/results/time_to_accuracy.jsonl and prints the table of what is there. Rows that are
-there are not run again, so it can be stopped and continued.
+`python -m benchmarks.time_to_accuracy --data IMAGES` tunes each method on each fleet with two seeds
+(all methods get as many tries; the one counts whose later time is the sooner), runs the best of
+each with further seeds, writes a row for each run to benchmarks/results/time_to_accuracy.jsonl and
+prints the table of what is there. Rows that are there are not run again: it can be continued.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from learning.data import ImageSet
 
 ROWS = Path(__file__).parent / "results" / "time_to_accuracy.jsonl"
 TARGETS = (0.40, 0.45, 0.50, 0.55)
-TUNING_SEED = 100
+TUNING_SEEDS = (100, 101)
 
 COMMON: Mapping[str, Any] = {
     "devices": 100,
@@ -106,8 +106,9 @@ def main(argv: Sequence[str]) -> int:
     images = chosen_images(options)
     for fleet in options.fleet:
         tuned_on = TUNED_ON.get(fleet, fleet)
-        for one in TRIES:
-            _once(images, tuned_on, one, TUNING_SEED, options)
+        for seed in TUNING_SEEDS:
+            for one in TRIES:
+                _once(images, tuned_on, one, seed, options)
         for method in dict.fromkeys(one.method for one in TRIES):
             best = _best(tuned_on, method, options.target)
             for seed in range(1, options.seeds + 1):
@@ -170,16 +171,20 @@ def _rows() -> list[dict[str, Any]]:
 
 
 def _best(fleet: str, method: str, target: float) -> Try:
-    """The try that was soonest at the target with the seed for tuning; else the best accuracy."""
-    rows = {
-        row["try"]: row
-        for row in _rows()
-        if (row["fleet"], row["method"], row["seed"]) == (fleet, method, TUNING_SEED)
-    }
+    """The try whose later time to the target is the soonest, over the seeds for tuning.
+
+    Of tries that did not reach it with each seed, the one with the best accuracy.
+    """
 
     def rank(one: Try) -> tuple[float, float]:
-        time_s = rows[one.name]["time_s"][str(target)]
-        return (float("inf") if time_s is None else time_s), -rows[one.name]["best"]
+        mine = [
+            row
+            for row in _rows()
+            if (row["fleet"], row["method"], row["try"]) == (fleet, method, one.name)
+            and row["seed"] in TUNING_SEEDS
+        ]
+        times = [row["time_s"][str(target)] or float("inf") for row in mine]
+        return max(times), -min(row["best"] for row in mine)
 
     return min((one for one in TRIES if one.method == method), key=rank)
 
@@ -191,10 +196,13 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
     for fleet in FLEETS:
         reference: float | None = None
         for method in dict.fromkeys(one.method for one in TRIES):
+            chosen = _best(TUNED_ON.get(fleet, fleet), method, target).name
             mine = [
                 row
                 for row in rows
-                if (row["fleet"], row["method"]) == (fleet, method) and row["seed"] != TUNING_SEED
+                if (row["fleet"], row["method"]) == (fleet, method)
+                and row["seed"] not in TUNING_SEEDS
+                and row["try"] == chosen
             ]
             if not mine:
                 continue
@@ -202,7 +210,7 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
             middle = median(times)
             reference = middle if reference is None else reference
             yield (
-                f"| {fleet} | {method} | {mine[0]['try']} | {len(mine)} | {middle:.0f} s |"
+                f"| {fleet} | {method} | {chosen} | {len(mine)} | {middle:.0f} s |"
                 f" {times[0]:.0f} to {times[-1]:.0f} s | {reference / middle:.1f} x |"
             )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from coordinator.spool import Spool
 from coordinator.vocabulary import Screened, UpdateId
-from federation.compression import decode
+from federation.compression import Vector, decode
 from federation.layout import Layout
 from federation.messages import Offer, Reason
 from federation.sealing import SealError
@@ -24,6 +24,15 @@ LARGEST_NORM = 1e15
 
 # Gives the payload of an update that was sealed.
 Unseal: TypeAlias = Callable[[bytes, str, Offer], bytes]
+
+
+def norm_of(delta: Vector) -> float:
+    """The L2 norm of Float32[d], the same bits on any machine with any number of threads.
+
+    In float64, as the square of a large finite float32 overflows; and not by BLAS, whose threads
+    sum in an order of their own.
+    """
+    return float(np.sqrt(np.square(delta, dtype=np.float64).sum()))
 
 
 def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer, unseal: Unseal) -> Screened:
@@ -42,8 +51,7 @@ def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer, unseal: Uns
         return Screened(id, 0.0, Reason.BAD_SEAL, str(error))
     except CodecError as error:
         return Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
-    # In float64, as the square of a large finite float32 overflows.
-    norm = float(np.linalg.norm(delta.astype(np.float64)))
+    norm = norm_of(delta)
     if not norm <= LARGEST_NORM:
         detail = f"holds numbers that are not finite, or a norm over {LARGEST_NORM:g}"
         return Screened(id, 0.0, Reason.NOT_FINITE, detail)

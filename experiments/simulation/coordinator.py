@@ -19,7 +19,7 @@ from coordinator import vocabulary as cv
 from coordinator.combiner import succeed
 from coordinator.core import CoordinatorCore
 from coordinator.presence import Self
-from coordinator.screening import LARGEST_NORM
+from coordinator.screening import LARGEST_NORM, norm_of
 from coordinator.versions import DOWN_CODEC
 from experiments.simulation.party import VirtualParty
 from federation.compression import Vector, decode, encode
@@ -161,7 +161,7 @@ class VirtualCoordinator(VirtualParty):
             delta = self._delta(id)
         except CodecError as error:
             return cv.Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
-        norm = float(np.linalg.norm(delta.astype(np.float64)))
+        norm = norm_of(delta)
         if not norm <= LARGEST_NORM:
             return cv.Screened(id, 0.0, Reason.NOT_FINITE, "not finite, or too large")
         return cv.Screened(id, norm, None)
