@@ -239,7 +239,7 @@ class HostileBroker(LoopbackBroker):
         topics = self._topics
         if session.client_id.endswith("coordinator"):
             return [topics.coordinator, *map(topics.up, devices), *map(topics.device, devices)]
-        own = [one for one in session._filters if "+" not in one]
+        own = [one for one in session.filters if "+" not in one]
         return [*own, topics.model_chunk(0, 0), topics.model_chunk(1, 1)]
 
     def _any(self) -> bytes:
