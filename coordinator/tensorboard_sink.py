@@ -28,7 +28,12 @@ class TensorBoardSink:
     """The curves of one run, in a folder of its own in the directory."""
 
     def __init__(
-        self, reporting: Reporting, directory: Path, run_id: str, sources: Sources = NOTHING
+        self,
+        reporting: Reporting,
+        directory: Path,
+        run_id: str,
+        sources: Sources = NOTHING,
+        close_s: float | None = None,
     ) -> None:
         """Begin.
 
@@ -36,13 +41,14 @@ class TensorBoardSink:
             directory: what TensorBoard is given as its `--logdir`; the run has a folder in it.
             run_id: the folder's name where the settings have no name for the run.
             sources: where earlier rows are.
+            close_s: how long it may take to end (None: as long as a coordinator can spare).
         """
         self._folder = directory / folder_name(reporting.run_name, run_id)
         self._alarms = Alarms(reporting.alert_fall)
         self._curves = Curves()
         self._sources = sources
         self._began_s = time.time()
-        self._thread = SinkThread("tensorboard", self._log_rows, missed=True)
+        self._thread = SinkThread("tensorboard", self._log_rows, missed=True, close_s=close_s)
 
     def write(self, row: Row) -> None:
         """Take one row."""

@@ -11,7 +11,7 @@ that is cut to nothing says so, as no update is empty. Of one that leads to a me
 (`device_agent.memory`) it matters how it was judged: it is cut to one byte if it was accepted, and
 to two if it was not, as none is so short either.
 
-With a memory the coordinator's sum is that of all devices' to the last bit. A device that cannot
+With a memory the coordinator's sum is that of all devices' update for update. A device that cannot
 tell any more what was taken of it begins anew, as one whose disk is new: under another identity.
 """
 

@@ -34,6 +34,21 @@ class Interruption:
 
 
 @contextmanager
+def cleaned_up() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what is done here as Ctrl-C does: nothing is left behind."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    former = {number: signal.signal(number, end) for number in _SIGNALS if number != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def interruptible() -> Iterator[Interruption]:
     """Count signals as long as the context lasts; to be entered in the main thread."""
     interruption = Interruption()

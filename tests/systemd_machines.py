@@ -46,7 +46,7 @@ model = "tutorial-cnn"
 
 [aggregation]
 buffer_size = 2
-max_staleness = 100
+max_staleness = 10000
 
 [reporting]
 wandb = "off"

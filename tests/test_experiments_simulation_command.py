@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flockwise
-from config.failures import ExitCode
+from config.failures import ExitCode, Failure
 from config.simulation import SimulationSettings
+from experiments.simulation.engine import EngineEnded
 from experiments.simulation.run import Story, simulate
 from experiments.simulation.summary import Summary, summarize
 from learning.data import ImageSet
@@ -128,6 +130,26 @@ def test_a_target_ends_it(images: ImageSet) -> None:
 def test_virtual_time_has_a_limit(images: ImageSet) -> None:
     summary = went(images, limit_s=0.5)[1]
     assert (summary.ending, summary.accuracy) == ("time", None)
+
+
+def test_a_process_that_dies_ends_the_simulation(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise EngineEnded("a process that trains ended unexpectedly")
+
+    monkeypatch.setattr("experiments.simulation.bench.Train.do", die)
+    with pytest.raises(EngineEnded):
+        went(images)
+
+
+def test_images_that_have_no_room_are_told_in_one_line(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr("experiments.simulation.bench.shutil.disk_usage", lambda _: full)
+    with pytest.raises(Failure, match="no room for the images"):
+        went(images)
 
 
 def test_a_budget_of_time_makes_trainings_shorter(images: ImageSet) -> None:

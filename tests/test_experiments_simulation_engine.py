@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from config.failures import Failure
 from config.sections import TrainingPlan
 from experiments.simulation.bench import Bench, Evaluate, Job, Train, World, lay_out
-from experiments.simulation.engine import Queue, inline_engine, local_engine
+from experiments.simulation.engine import EngineEnded, Queue, inline_engine, local_engine
 from experiments.simulation.training import Workbench
 from learning.data import as_chunk, device_chunk
 from learning.generated import generated_images
@@ -85,9 +86,18 @@ class _Death:
         os._exit(3)
 
 
-def test_a_process_that_dies_is_told_in_one_line(world: World) -> None:
-    with local_engine(world, 1) as pool, pytest.raises(Failure, match="ended unexpectedly"):
-        pool.submit(_Death(), 0.0).result()
+def test_a_process_that_dies_ends_all_that_waits_in_one_line(world: World) -> None:
+    with local_engine(world, 1) as pool:
+        pending = [pool.submit(job, 1.0) for job in trainings(world)]
+        for one in (
+            pool.submit(_Death(), 0.0),
+            *pending,
+            *map(pool.submit, trainings(world), [9.0]),
+        ):
+            with suppress(Failure):
+                one.result()
+        with pytest.raises(EngineEnded, match="ended unexpectedly"):
+            pool.submit(trainings(world)[0], 2.0).result()
 
 
 class Launcher:

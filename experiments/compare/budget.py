@@ -1,8 +1,9 @@
 """Equal work for all methods: so many passes over the training images, in accepted updates.
 
 A method ends with the first test at which its work is done. How often it is tested follows from
-its work, too: a method that makes a version of each update is not tested more often than others,
-and so does not come to a target sooner by luck.
+its work, too: a method that makes a version of each update is not tested more often than one that
+makes few. Rounds of a whole fleet can be tested once a pass at most: who is tested more often comes
+to a target sooner by some luck.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def evaluate_every(settings: SimulationSettings, tests: float) -> int:
     rule, devices, epochs = settings.aggregation, settings.devices, settings.training.epochs
     match rule.trigger:
         case "rounds":
-            updates = max(1.0, rule.fraction * devices)
+            updates = max(1.0, rule.fraction * devices / rule.over_selection)
         case "buffer":
             updates = min(rule.buffer_size, devices)
         case "immediate":

@@ -16,6 +16,7 @@ from experiments.compare.page import page
 from experiments.compare.reading import Run, read_run, read_runs
 from experiments.compare.running import Terms, run_all
 from experiments.compare.table import in_words
+from experiments.interruption import cleaned_up
 from experiments.numbers import positive, whole
 from federation.files import replace_file
 
@@ -73,7 +74,8 @@ def main(argv: Sequence[str]) -> int:
     if options.drawn is not None:
         runs, place = _read(options, common), _file(options.output)
     else:
-        runs, place = _run(options, common), _in_directory(options.output)
+        with cleaned_up():
+            runs, place = _run(options, common), _in_directory(options.output)
     found = compared(runs, options.target or (), options.title, again)
     _write(place, page(found).encode())
     _write(

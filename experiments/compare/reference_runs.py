@@ -79,7 +79,8 @@ def run_references(
             result = central.result()
             wall_s = round(time.monotonic() - began_s, 1)
             made["central"] = _told_centrally(wanted["central"], images, result, wall_s)
-            say(f"central: {made['central'].summary.accuracy:.2%}")
+            note = ", GENERATED" if images.generated else ""
+            say(f"central: {made['central'].summary.accuracy:.2%}{note}")
         if alone:
             made["local"] = _told_alone(wanted["local"], images, who, alone, passes, wall_s)
     return made

@@ -6,6 +6,9 @@ devices and several processes share one copy.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +80,13 @@ def lay_out(
         chunks: what each device has.
         total: images of all of them together.
         tests: its held-out part is what versions are tested on.
+
+    Raises:
+        OSError: there is no room for them.
     """
+    # A map into a file that the disk has no room for would end the process without a word.
+    if shutil.disk_usage(folder).free < total * 32 * 32 * 3 * 1.1:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     images = np.lib.format.open_memmap(
         folder / "images.npy", mode="w+", dtype=np.uint8, shape=(total, 32, 32, 3)
     )

@@ -12,6 +12,7 @@ from config.failures import ExitCode, Failure
 from config.loading import load
 from config.simulation import SimulationSettings
 from experiments.images import images_of
+from experiments.interruption import cleaned_up
 from experiments.settings_file import write_settings
 from experiments.simulation.run import simulate
 from experiments.simulation.sinks import telling
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     words = ["--print-json" if word == "--json" else word for word in argv]
     settings = load(SimulationSettings, words, prog="flockwise lab simulate")
     images = images_of(settings)
-    with _output(settings) as directory, telling(settings, directory, images) as tell:
+    with cleaned_up(), _output(settings) as directory, telling(settings, directory, images) as tell:
         show = _Progress(settings, images.generated)
 
         def on_row(row: dict[str, Any]) -> None:

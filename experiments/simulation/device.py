@@ -21,6 +21,7 @@ from device_agent.core import AgentCore
 from device_agent.headers import VersionKey
 from device_agent.presence import Self
 from experiments.simulation.assignment import Assignment, Begin, Trial
+from experiments.simulation.engine import EngineEnded
 from experiments.simulation.party import VirtualParty
 from federation.compression import Vector, decode
 from federation.layout import Layout
@@ -99,10 +100,8 @@ class VirtualDevice(VirtualParty):
         self._residual: Vector | None = None
         self._memory: Vector | None = None
         self._candidate: Vector | None = None
-        self._next_sequence = 0
+        self._next_sequence = self._boots = 0
         self._trained: VersionKey | None = None
-        self._boots = 0
-
         self._job: _Job | None = None
         self._outcome: Update | None = None
         self._carried = (0, 0)
@@ -113,13 +112,10 @@ class VirtualDevice(VirtualParty):
     @property
     def traffic(self) -> tuple[int, int]:
         """Bytes of payloads that it sent and received."""
+        if self.down:
+            return self._carried
         sent, received = self.session.traffic
         return self._carried[0] + sent, self._carried[1] + received
-
-    @property
-    def memory(self) -> Vector | None:
-        """What it remembers of its own updates, Float32[d]."""
-        return self._memory
 
     def do(self, effect: Any) -> None:
         """What the agent's shell does with files and a worker."""
@@ -248,6 +244,8 @@ class VirtualDevice(VirtualParty):
         header = job.header
         try:
             trained = job.trial.result()
+        except EngineEnded:  # no training that failed: there are none any more
+            raise
         except (Failure, ModelMismatchError) as failure:
             return av.TrainingFailed(header.version, str(failure)[:300])
         plan = header.plan

@@ -47,6 +47,17 @@ class Engine(Protocol):
         ...
 
 
+class EngineEnded(Failure):
+    """What computes the trainings is gone: nothing that was begun will come to an end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ExitCode.FAILURE, message)
+
+    def __reduce__(self) -> tuple[type[EngineEnded], tuple[str]]:
+        """For pickling: it is made of its message alone."""
+        return EngineEnded, (self.message,)
+
+
 class Inline:
     """Does each job in this process when its result is asked for."""
 
@@ -67,6 +78,7 @@ class Queue:
         self._waiting: list[tuple[float, int, Job[Any], Future[Any]]] = []
         self._order = count()
         self._lock = RLock()
+        self._end: BaseException | None = None
 
     def submit(self, job: Job[R], due_s: float) -> Pending[R]:
         """As `Engine` says."""
@@ -78,23 +90,32 @@ class Queue:
 
     def _go_on(self) -> None:
         with self._lock:
-            while self._free and self._waiting:
+            while self._waiting and (self._free or self._end is not None):
                 _, _, job, promise = heapq.heappop(self._waiting)
                 if not promise.set_running_or_notify_cancel():
+                    continue
+                if self._end is not None:
+                    promise.set_exception(self._end)
                     continue
                 self._free -= 1
                 try:
                     done = self._launch(job)
                 except RuntimeError as error:  # of a pool that is broken or closed
-                    promise.set_exception(_explained(error))
+                    self._end = _explained(error)
+                    promise.set_exception(self._end)
                     continue
                 done.add_done_callback(partial(self._ended, promise))
 
     def _ended(self, promise: Future[Any], done: Future[Any]) -> None:
+        error = done.exception()
         with self._lock:
             self._free += 1
-        if (error := done.exception()) is not None:
-            promise.set_exception(_explained(error))
+            if error is not None:
+                error = _explained(error)
+                if isinstance(error, EngineEnded):
+                    self._end = error  # a pool that is broken takes no more, and must not be asked
+        if error is not None:
+            promise.set_exception(error)
         else:
             promise.set_result(done.result())
         self._go_on()
@@ -133,8 +154,7 @@ class _Inline(Generic[R]):
 
 def _explained(error: BaseException) -> BaseException:
     if isinstance(error, BrokenProcessPool):
-        return Failure(
-            ExitCode.FAILURE,
+        return EngineEnded(
             "a process that trains ended unexpectedly, perhaps for want of memory; give fewer"
             " with --workers",
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 from config.failures import ExitCode, Failure
 from experiments.simulation.bench import Holdings, Job, World, begin, do
-from experiments.simulation.engine import Queue
+from experiments.simulation.engine import EngineEnded, Queue
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _hand_over(done: Future[Any], promise: Future[Any]) -> None:
     error = done.exception()
     if error is not None:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        promise.set_exception(Failure(ExitCode.FAILURE, f"the Ray cluster failed: {line}"))
+        promise.set_exception(EngineEnded(f"the Ray cluster failed: {line}"))
     elif isinstance(done.result(), Failure):
         promise.set_exception(done.result())
     else:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from config.failures import Failure
+from config.failures import ExitCode, Failure
 from config.sections import TrainingPlan
 from config.settings import CoordinatorSettings
 from config.simulation import SimulationSettings
@@ -24,7 +24,7 @@ from experiments.simulation.assignment import Assignment, Begin
 from experiments.simulation.bench import Evaluate, Share, Train, World, lay_out
 from experiments.simulation.coordinator import Test
 from experiments.simulation.device import DeviceModel
-from experiments.simulation.engine import Engine, inline_engine, local_engine
+from experiments.simulation.engine import Engine, EngineEnded, inline_engine, local_engine
 from experiments.simulation.federation import Course, Simulation
 from experiments.simulation.fleet import Pace, presence, slowness
 from experiments.simulation.ray_engine import ray_engine
@@ -203,6 +203,8 @@ def _tests(engine: Engine, class_names: tuple[str, ...]) -> Test:
         def figures() -> cv.Evaluated:
             try:
                 tested = pending.result()
+            except EngineEnded:
+                raise
             except Failure as failure:
                 return cv.Evaluated(version, {}, failure.message)
             return cv.Evaluated(version, dict(tested.metrics), findings=findings(tested))
@@ -229,7 +231,15 @@ def world_of(settings: SimulationSettings, images: ImageSet) -> Iterator[World]:
     chunks = device_chunks(images, settings.devices, settings.partition, seed=settings.seed)
     plan, total = coordinator_settings(settings).training, len(images.train_labels)
     with TemporaryDirectory(prefix="flockwise-simulation-") as folder:
-        yield lay_out(Path(folder), chunks, total, evaluation_chunk(images), plan)
+        try:
+            world = lay_out(Path(folder), chunks, total, evaluation_chunk(images), plan)
+        except OSError as error:
+            raise Failure(
+                ExitCode.CANNOT_WRITE,
+                f"no room for the images in {gettempdir()}: {error.strerror};"
+                " name another directory with TMPDIR",
+            ) from None
+        yield world
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from config.failures import ExitCode, Failure
 from config.simulation import SimulationSettings
 from coordinator.reporting import Reporter, Sink
 from coordinator.sources import NOTHING, Sources
@@ -45,7 +46,7 @@ def telling(
         Failure: the file cannot be written.
     """
     if directory is not None:
-        (directory / REPORTS).unlink(missing_ok=True)
+        _begin_anew(directory / REPORTS)
     path = Path(os.devnull) if directory is None else directory / REPORTS
     clock = _Clock()
     reporter = Reporter(path, (*_sinks(settings, directory or Path(), images), *sinks), clock)
@@ -74,6 +75,13 @@ def sources_of(images: ImageSet | None) -> Sources:
     return Sources(images=look_up)
 
 
+def _begin_anew(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Failure(ExitCode.CANNOT_WRITE, f"cannot write {path}: {error.strerror}") from None
+
+
 class _Clock:
     """Stands at the virtual time of the row that is being told."""
 
@@ -99,4 +107,4 @@ def _sinks(
         config, sources = config_of(settings), sources_of(images)
         yield WandbSink(reporting, config, directory, run_id, sources, CLOSE_S)
     if reporting.tensorboard is not None:
-        yield TensorBoardSink(reporting, reporting.tensorboard, run_id, sources_of(images))
+        yield TensorBoardSink(reporting, reporting.tensorboard, run_id, sources_of(images), CLOSE_S)
