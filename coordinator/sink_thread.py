@@ -73,6 +73,9 @@ class SinkThread:
         with suppress(queue.Full):
             self._rows.put(None, timeout=close_s)
             self._thread.join(max(0.0, end_s - time.monotonic()))
+        if self._thread.is_alive():
+            text = "%s did not end in %g s, its last rows may be lost; the JSONL file has them"
+            log.warning(text, self._name, close_s)
 
     def _run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from config.failures import ExitCode, Failure
 from config.simulation import SimulationSettings
 from experiments.simulation.engine import EngineEnded
 from experiments.simulation.run import Story, simulate
-from experiments.simulation.summary import Summary, summarize
+from experiments.simulation.summary import Summary, points, summarize
 from learning.data import ImageSet
 from learning.generated import generated_images
 from tests.one_thread import one_thread  # noqa: F401
@@ -207,3 +207,13 @@ def test_more_devices_than_images_is_one_line(capsys: pytest.CaptureFixture[str]
     options = ["--generated", "--examples", "5", "--devices", "10"]
     assert flockwise.main(["lab", "simulate", *options]) == ExitCode.USAGE
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_that_began_anew_goes_on_in_one_time() -> None:
+    rows = [
+        {"kind": "version", "version": 1, "updates": 2, "time_s": 100.0},
+        {"kind": "evaluation", "version": 1, "accuracy": 0.3, "time_s": 110.0},
+        {"kind": "version", "version": 2, "updates": 2, "time_s": 10.0},
+        {"kind": "evaluation", "version": 2, "accuracy": 0.4, "time_s": 20.0},
+    ]
+    assert [point.time_s for point in points(rows)] == [100.0, 120.0]

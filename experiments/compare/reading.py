@@ -24,7 +24,7 @@ from experiments.compare.checked import read_checked
 from experiments.compare.methods import DEFAULT
 from experiments.simulation.command import SUMMARY
 from experiments.simulation.sinks import REPORTS
-from experiments.simulation.summary import Part, Point, Summary, points
+from experiments.simulation.summary import Part, Point, Summary, in_one_time, points
 
 RUN = "run.json"
 
@@ -207,7 +207,7 @@ def _real_summary(rows: Sequence[Mapping[str, Any]]) -> Summary:
         generated=False,
         settings={},
         ending="",
-        virtual_s=max((row["time_s"] for row in rows), default=0.0),
+        virtual_s=max((row["time_s"] for row in in_one_time(rows)), default=0.0),
         wall_s=0.0,
         versions=len(made),
         updates=sum(updates.values()),
