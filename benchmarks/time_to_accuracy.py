@@ -122,8 +122,11 @@ def main(argv: Sequence[str]) -> int:
 def _once(images: ImageSet, fleet: str, one: Try, seed: int, options: argparse.Namespace) -> None:
     key = [fleet, one.method, one.name, seed]
     there = _rows(options.target, generated=images.generated)
-    if any([row["fleet"], row["method"], row["try"], row["seed"]] == key for row in there):
-        return
+    versions = options.updates // 10
+    for old in there:
+        same = [old["fleet"], old["method"], old["try"], old["seed"]] == key
+        if same and (old["ending"] == "target" or old["settings"]["versions"] >= versions):
+            return
     settings = SimulationSettings.model_validate(
         {
             **COMMON,
@@ -132,7 +135,7 @@ def _once(images: ImageSet, fleet: str, one: Try, seed: int, options: argparse.N
             "fleet": FLEETS[fleet],
             "aggregation": {**PLAIN, **one.aggregation},
             "target": options.target,
-            "versions": options.updates // 10,
+            "versions": versions,
             "workers": options.workers,
         }
     )
@@ -171,10 +174,13 @@ def _rows(target: float, *, generated: bool = False) -> list[dict[str, Any]]:
     """The rows of runs that ended at this target: another one's tell nothing of it."""
     if not ROWS.exists():
         return []
-    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
-    return [
-        row for row in rows if row["settings"]["target"] == target and row["generated"] == generated
-    ]
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in ROWS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["settings"]["target"] == target and row["generated"] == generated:
+            # A longer run of the same goes the same way, and then on.
+            rows[row["fleet"], row["method"], row["try"], row["seed"]] = row
+    return list(rows.values())
 
 
 def _best(rows: Sequence[Mapping[str, Any]], fleet: str, method: str, target: float) -> Try:
@@ -228,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fleet", nargs="+", choices=list(FLEETS), default=list(FLEETS))
     parser.add_argument("--seeds", type=int, default=3, help="runs of the best of each method")
     parser.add_argument("--target", type=float, choices=TARGETS, default=0.50)
-    parser.add_argument("--updates", type=int, default=2500, help="most updates of a run")
+    parser.add_argument("--updates", type=int, default=6000, help="most updates of a run")
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one a core)")
     add_image_options(parser)
     return parser
