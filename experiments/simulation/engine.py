@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -135,10 +136,20 @@ def local_engine(world: World, workers: int) -> Iterator[Queue]:
         number, mp_context=get_context("spawn"), initializer=begin, initargs=(world,)
     )
     try:
+        _start(pool)
         # One more than are at work, so that none waits for this process to hand it the next.
         yield Queue(lambda job: pool.submit(do, job), number + 1)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(pool: ProcessPoolExecutor) -> None:
+    """Have the processes begin, deaf to Ctrl-C: this one decides when they end."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class _Inline(Generic[R]):
