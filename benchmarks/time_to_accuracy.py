@@ -9,7 +9,6 @@ prints the table of what is there. Rows that are there are not run again: it can
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from benchmarks.machine import machine
 from config.simulation import SimulationSettings
 from experiments.images import add_image_options, chosen_images
+from experiments.json_lines import append_line, lines_in
 from experiments.simulation.run import simulate
 from experiments.simulation.summary import Summary, summarize
 from learning.data import ImageSet
@@ -142,8 +142,7 @@ def _once(images: ImageSet, fleet: str, one: Try, seed: int, options: argparse.N
     summary = summarize(settings, images, simulate(settings, images, lambda row: None))
     row: dict[str, Any] = {"fleet": fleet, "method": one.method, "try": one.name, "seed": seed}
     row |= _figures(summary) | {"machine": machine()}
-    with ROWS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    append_line(ROWS, row)
     reached = row["time_s"][str(options.target)]
     print(
         *key, reached, f"{row['best']:.3f}", f"{row['wall_s']:.0f} s", file=sys.stderr, flush=True
@@ -172,11 +171,8 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 def _rows(target: float, *, generated: bool = False) -> list[dict[str, Any]]:
     """The rows of runs that ended at this target: another one's tell nothing of it."""
-    if not ROWS.exists():
-        return []
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in ROWS.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for _, row in lines_in(ROWS):
         if row["settings"]["target"] == target and row["generated"] == generated:
             # A longer run of the same goes the same way, and then on.
             rows[row["fleet"], row["method"], row["try"], row["seed"]] = row

@@ -41,6 +41,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
+from coordinator.reporting import rows_in
 from experiments.scoreboard import Scoreboard, VersionRow
 
 SCHEMA = 1
@@ -168,19 +169,7 @@ def as_json(summary: Summary) -> str:
 
 def read_reports(path: Path) -> list[dict[str, Any]]:
     """The rows of a `reports.jsonl`; a last one that was torn by a crash is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+    return list(rows_in(path))
 
 
 def _device(

@@ -22,7 +22,7 @@ from coordinator.reporting import ODD_ROW, rows_in
 from experiments.compare.budget import processed
 from experiments.compare.checked import read_checked
 from experiments.compare.methods import DEFAULT
-from experiments.simulation.command import SUMMARY
+from experiments.simulation.output import SUMMARY
 from experiments.simulation.sinks import REPORTS
 from experiments.simulation.summary import Part, Point, Summary, in_one_time, points
 

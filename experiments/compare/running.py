@@ -25,13 +25,12 @@ from experiments.compare.reading import RUN
 from experiments.compare.reference_runs import run_references
 from experiments.images import images_of
 from experiments.made_on import made_on
-from experiments.settings_file import write_settings
-from experiments.simulation.command import MODEL, SETTINGS, SUMMARY
+from experiments.simulation.output import SUMMARY, write_again, write_outcome
 from experiments.simulation.run import simulate
 from experiments.simulation.sinks import telling
 from experiments.simulation.summary import Summary, summarize
 from experiments.wording import seconds_text
-from federation.compression import Vector, encode
+from federation.compression import Vector
 from federation.files import replace_file
 from learning.data import ImageSet
 from learning.partition import partition, split_held_out
@@ -160,15 +159,12 @@ def _begin(task: Task, wanted: Mapping[str, Any], images: ImageSet) -> None:
 
 
 def _end(task: Task, summary: Summary, model: Vector | None) -> None:
-    """Leave what a simulation leaves, the summary last: then the run is over."""
+    """Leave what a simulation leaves."""
     directory = task.directory
     if task.method.kind == "federated":
-        again = f"to run it again: flockwise lab simulate --config {SETTINGS} --output NEW"
         settings = task.settings.model_copy(update={"versions": max(1, summary.versions)})
-        write_settings(directory / SETTINGS, settings, again)
-    if model is not None:
-        replace_file(directory / MODEL, encode("float32", model))
-    replace_file(directory / SUMMARY, summary.as_json())
+        write_again(directory, settings)
+    write_outcome(directory, summary, model)
 
 
 def _wanted(task: Task, images: ImageSet | None) -> dict[str, Any]:

@@ -13,15 +13,11 @@ from config.loading import load
 from config.simulation import SimulationSettings
 from experiments.images import images_of
 from experiments.interruption import cleaned_up
-from experiments.settings_file import write_settings
+from experiments.simulation.output import SUMMARY, write_again, write_outcome
 from experiments.simulation.run import simulate
 from experiments.simulation.sinks import telling
 from experiments.simulation.summary import Summary, summarize
 from experiments.wording import accuracy_text, seconds_text, sparkline
-from federation.compression import encode
-from federation.files import replace_file
-
-SUMMARY, MODEL, SETTINGS = "summary.json", "model.float32", "settings.toml"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,8 +35,7 @@ def main(argv: Sequence[str]) -> int:
         story = simulate(settings, images, on_row)
         summary = summarize(settings, images, story)
         if directory is not None:
-            replace_file(directory / MODEL, encode("float32", story.course.model))
-            replace_file(directory / SUMMARY, summary.as_json())
+            write_outcome(directory, summary, story.course.model)
     if settings.print_json:
         print(summary.as_json().decode(), end="")
     else:
@@ -106,6 +101,5 @@ def _output(settings: SimulationSettings) -> Iterator[Path | None]:
         raise Failure(
             ExitCode.CANNOT_WRITE, f"{directory} holds a simulation already; choose another"
         )
-    again = f"to run it again: flockwise lab simulate --config {SETTINGS} --output NEW"
-    write_settings(directory / SETTINGS, settings.model_copy(update={"output": None}), again)
+    write_again(directory, settings.model_copy(update={"output": None}))
     yield directory

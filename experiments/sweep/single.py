@@ -11,7 +11,7 @@ from typing import Any
 from config.failures import ExitCode, Failure
 from coordinator.reporting import Sink
 from experiments.made_on import made_on
-from experiments.settings_file import write_settings
+from experiments.simulation.output import write_again
 from experiments.simulation.run import simulate
 from experiments.simulation.sinks import telling
 from experiments.simulation.summary import summarize
@@ -22,7 +22,7 @@ from experiments.sweep.points import Run
 from experiments.sweep.rows import Row
 from learning.data import ImageSet
 
-RUNS, SETTINGS = "runs", "settings.toml"
+RUNS = "runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,8 @@ def carry_out(
 
     directory = directory_of(run, rules)
     if directory is not None:
-        again = f"to run it again: flockwise lab simulate --config {SETTINGS} --output NEW"
         alone = run.settings.model_copy(update={"output": None, "print_json": False})
-        write_settings(directory / SETTINGS, alone, again)
+        write_again(directory, alone)
     try:
         with telling(run.settings, directory, images, sinks) as tell:
             story = simulate(run.settings, images, on_row, lambda: behind or is_over())
