@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from broker.authority import open_authority
 from broker.certificates import new_authority, pem
 from broker.enrolment import Admission, admit
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from federation.bundle import one_line
 from federation.certificates import CertificateError, key_pem, new_tls_key, read_request
 from federation.enrolment_token import SECRET_BYTES, Token
@@ -163,4 +163,4 @@ def _ephemeral_context() -> tuple[ssl.SSLContext, bytes]:
 def _brief(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return one_line(error)
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return first_line(error)[:100]

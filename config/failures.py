@@ -35,3 +35,8 @@ class Failure(Exception):  # noqa: N818 - the name that the whole house uses
 
     def __str__(self) -> str:
         return self.message
+
+
+def first_line(error: BaseException) -> str:
+    """What somebody else's error says, in one line; the name of its type if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

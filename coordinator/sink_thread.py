@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from config.failures import first_line
 from config.logs import facts
 from coordinator.reporting import Row
 
@@ -83,7 +84,7 @@ class SinkThread:
         except ImportError:
             log.log(self._missing, "%s is not installed; reports go on without it", self._name)
         except Exception as error:  # whatever it fails with, the federation goes on
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             text = f"{self._name} failed; reports go on in the JSONL file"
             log.warning(text, extra=facts(why=reason))
         finally:

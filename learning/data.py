@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from learning.chunks import Chunk, Images, Labels
 
 
@@ -93,7 +93,7 @@ def downloaded_images(cache: Path | None = None) -> ImageSet:
             train = CIFAR10(str(directory), train=True, download=True)
             test = CIFAR10(str(directory), train=False, download=True)
     except (OSError, RuntimeError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         raise Failure(
             ExitCode.NO_INPUT,
             f"CIFAR-10 could not be downloaded to {directory} ({line});"

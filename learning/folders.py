@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from learning.chunks import IMAGE_SHAPE, MAX_CLASSES, MAX_IMAGES, MAX_NAME, Images, Labels
 from learning.data import ImageSet
 
@@ -96,7 +96,7 @@ def _read(paths: list[Path], on_read: OnRead) -> Images:
                     )
                 return image.tobytes()
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             raise _fault(f"{path} cannot be read as an image: {line}") from None
 
     def decode_batch(start: int) -> Images:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from config.sections import TrainingPlan
 from learning.checkpoint import Checkpoint
 from learning.outcomes import Evaluation, MayGoOn, OnStep, Training, always
@@ -72,7 +72,7 @@ def resolve(name: str) -> Task[Any]:
     try:
         made = getattr(importlib.import_module(module_name), factory_name)()
     except Exception as error:  # whatever a user's module raises
-        line = (str(error).splitlines() or [""])[0]
+        line = first_line(error)
         raise _fault(name, f"{type(error).__name__}: {line}") from error
     missing = [part for part in _PARTS if not callable(getattr(made, part, None))]
     if missing:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from experiments.simulation.bench import Holdings, Job, World, begin, do
 from experiments.simulation.engine import EngineEnded, Queue
 
@@ -83,7 +83,7 @@ def _connected(address: str | None) -> Any:
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # ray has no type of its own for a cluster that does not answer
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         at = "could be started here" if address is None else f"answers at {address}"
         raise Failure(ExitCode.UNAVAILABLE, f"no Ray cluster {at}: {line}") from None
     return ray
@@ -92,7 +92,7 @@ def _connected(address: str | None) -> Any:
 def _hand_over(done: Future[Any], promise: Future[Any]) -> None:
     error = done.exception()
     if error is not None:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         promise.set_exception(EngineEnded(f"the Ray cluster failed: {line}"))
     elif isinstance(done.result(), Failure):
         promise.set_exception(done.result())

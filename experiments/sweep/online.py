@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode, Failure, first_line
 from config.reporting import Reporting
 from config.simulation import SimulationSettings
 from coordinator.reporting import Row as Reported
@@ -84,7 +84,7 @@ def lead(
     except Failure:
         raise
     except Exception as error:  # of the network, the key, the server: W&B has many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise Failure(
             ExitCode.UNAVAILABLE,
             f"W&B: {reason}; --reporting-wandb offline sweeps without it",
