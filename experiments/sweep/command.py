@@ -9,6 +9,7 @@ from config.loading import Gathered, gather
 from config.sweep import SweepSettings
 from coordinator.wandb_sink import effective_mode, has_key
 from experiments.images import all_images
+from experiments.interruption import cleaned_up
 from experiments.sweep.book import Book, digest_of, keep_definition
 from experiments.sweep.definition import Definition, read_definition
 from experiments.sweep.lines import name_of, plan_line, say
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     is_online = effective_mode(settings.reporting.wandb) == "online"
     book = Book(definition.metric, definition.varied, settings.output)
     try:
-        (_online if is_online else _local)(gathered, settings, definition, book)
+        with cleaned_up():
+            (_online if is_online else _local)(gathered, settings, definition, book)
     except KeyboardInterrupt:
         of = "" if book.total is None else f" of {book.total}"
         kept = "" if book.output is None else "; the same command goes on"
