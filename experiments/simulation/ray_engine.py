@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from typing import Any
 from config.failures import ExitCode, Failure, first_line
 from experiments.simulation.bench import Holdings, Job, World, begin, do
 from experiments.simulation.engine import EngineEnded, Queue
+
+ANSWER_S = 10.0
 
 
 @contextmanager
@@ -80,6 +83,8 @@ def _connected(address: str | None) -> Any:
         raise Failure(
             ExitCode.CONFIG, "engine ray needs the package ray: pip install 'flockwise[ray]'"
         ) from None
+    if address is not None:
+        _require_answer(address)
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # ray has no type of its own for a cluster that does not answer
@@ -87,6 +92,20 @@ def _connected(address: str | None) -> Any:
         at = "could be started here" if address is None else f"answers at {address}"
         raise Failure(ExitCode.UNAVAILABLE, f"no Ray cluster {at}: {line}") from None
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Say at once that nobody is there: ray itself tries for more than a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto", or another word that ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise Failure(
+            ExitCode.UNAVAILABLE, f"no Ray cluster answers at {address}: {reason}"
+        ) from None
 
 
 def _hand_over(done: Future[Any], promise: Future[Any]) -> None:
