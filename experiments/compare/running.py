@@ -133,7 +133,8 @@ def _run_federated(task: Task, images: ImageSet) -> None:
             budget.take(row)
             if row["kind"] == "evaluation":
                 figures = f"{row['accuracy']:.2%}{note}" if "accuracy" in row else "not tested"
-                done = f"{budget.spent / each:.2f} of {passes:g} passes"
+                # What was under way at the end comes on top of the budget.
+                done = f"{min(budget.spent / each, passes):.2f} of {passes:g} passes"
                 _say(f"{task.name}: {done}  {seconds_text(row['time_s'])}  {figures}")
 
         story = simulate(settings, images, on_row, enough=lambda: budget.is_over)
