@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -67,7 +67,10 @@ class Try:
     method: str
     name: str
     strategy: str
-    aggregation: Mapping[str, Any]
+    aggregation: Mapping[str, Any] = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.method}: {self.name}"
 
 
 def _rounds(name: str, **aggregation: Any) -> Try:
@@ -113,8 +116,10 @@ def main(argv: Sequence[str]) -> int:
             best = _best(
                 _rows(options.target, generated=images.generated), tuned_on, method, options.target
             )
+            further = [one for one in TRIES if one.method == method and str(one) in options.also]
             for seed in range(1, options.seeds + 1):
-                _once(images, fleet, best, seed, options)
+                for one in dict.fromkeys([best, *further]):
+                    _once(images, fleet, one, seed, options)
     print("\n".join(table(_rows(options.target, generated=images.generated), options.target)))
     return 0
 
@@ -199,28 +204,29 @@ def _best(rows: Sequence[Mapping[str, Any]], fleet: str, method: str, target: fl
 
 
 def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
-    """For each fleet and method: median time to the target, spread, and how much sooner."""
+    """For each fleet: median time to the target, spread, and how much sooner; the tuned in bold."""
     yield f"| fleet | method | setting | seeds | time to {target:.0%} | least to most | sooner |"
     yield "|---|---|---|---|---|---|---|"
     for fleet in FLEETS:
         reference: float | None = None
-        for method in dict.fromkeys(one.method for one in TRIES):
-            chosen = _best(rows, TUNED_ON.get(fleet, fleet), method, target).name
+        for one in TRIES:
+            chosen = _best(rows, TUNED_ON.get(fleet, fleet), one.method, target)
             mine = [
                 row
                 for row in rows
-                if (row["fleet"], row["method"]) == (fleet, method)
+                if (row["fleet"], row["method"], row["try"]) == (fleet, one.method, one.name)
                 and row["seed"] not in TUNING_SEEDS
-                and row["try"] == chosen
             ]
             if not mine:
                 continue
             times = sorted(row["time_s"][str(target)] or float("inf") for row in mine)
             middle = median(times)
-            reference = middle if method == "synchronous" else reference
+            if one == chosen and one.method == "synchronous":
+                reference = middle
             sooner = "" if reference is None else f"{reference / middle:.1f} x"
+            name = f"**{one.name}**" if one == chosen else one.name
             yield (
-                f"| {fleet} | {method} | {chosen} | {len(mine)} | {middle:.0f} s |"
+                f"| {fleet} | {one.method} | {name} | {len(mine)} | {middle:.0f} s |"
                 f" {times[0]:.0f} to {times[-1]:.0f} s | {sooner} |"
             )
 
@@ -229,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fleet", nargs="+", choices=list(FLEETS), default=list(FLEETS))
     parser.add_argument("--seeds", type=int, default=3, help="runs of the best of each method")
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        choices=[str(one) for one in TRIES],
+        help="settings to run with further seeds though others were better in tuning",
+    )
     parser.add_argument("--target", type=float, choices=TARGETS, default=0.50)
     parser.add_argument("--updates", type=int, default=6000, help="most updates of a run")
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one a core)")
