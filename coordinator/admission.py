@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from coordinator.vocabulary import VersionInfo
 from federation.messages import Offer, Reason
-from federation.sizes import CodecError, encoded_size, sealed_size
+from federation.sizes import CodecError, sealed_size, size_bounds
 
 
 def objection(
@@ -18,6 +18,9 @@ def objection(
     seals: Collection[bytes] = (),
 ) -> tuple[Reason, str] | None:
     """Why an offer is refused for good, and the detail of it; None if it is welcome.
+
+    Any codec is, not only that of the plan: what was learned before the plan was changed is worth
+    as much as ever, and each update is decoded by the codec that it names.
 
     Args:
         ledger: identity of this federation's ledger; another one's versions are unknown here.
@@ -31,7 +34,7 @@ def objection(
     if staleness > max_staleness:
         return Reason.STALE, f"missed {staleness} versions, at most {max_staleness} are allowed"
     try:
-        expected = encoded_size(offer.codec, current.layout.size)
+        least, most = size_bounds(offer.codec, current.layout.size)
     except CodecError as error:
         return Reason.BAD_SHAPE, str(error)
     if seals and offer.seal not in seals:
@@ -40,8 +43,9 @@ def objection(
     if offer.seal and not seals:
         return Reason.BAD_SEAL, "it is sealed, and this coordinator has no key"
     if offer.seal:
-        expected = sealed_size(expected)
-    if offer.payload.size != expected:
+        least, most = sealed_size(least), sealed_size(most)
+    if not least <= offer.payload.size <= most:
+        expected = f"{most}" if least == most else f"at most {most}"
         return (
             Reason.BAD_SHAPE,
             f"{offer.payload.size} bytes, but {current.layout.size} elements in "

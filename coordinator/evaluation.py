@@ -1,5 +1,7 @@
 """Testing versions aside, in a worker process: never in the way of ingestion.
 
+What is tested is what devices receive: with a lossy `transfer.model_codec` the rounded model.
+
 Only the newest version waits its turn: when tests take longer than versions, some are skipped.
 """
 
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from config.settings import CoordinatorSettings
-from coordinator.versions import DOWN_CODEC, Versions
+from coordinator.versions import Versions
 from coordinator.vocabulary import Evaluated
 from federation.layout import Layout
 from learning.process import Worker
@@ -60,7 +62,7 @@ class Evaluator:
                 "task": self._settings.task,
                 "plan": self._settings.training.model_dump(mode="json"),
                 "model": str(self._versions.payload_path(version)),
-                "model_codec": DOWN_CODEC,
+                "model_codec": self._versions.codec(version),
                 "data": str(self._settings.test_set),
                 "layout": self._layout.to_wire(),
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from federation.layout import Layout, LayoutError
 from federation.machine import Received
 from federation.messages import Header, Message, MessageError, decode
-from federation.sizes import CodecError, encoded_size
+from federation.sizes import CODECS, CodecError, encoded_size
 
 VersionKey = tuple[bytes, int]
 SEALING_KEY_BYTES = 32
@@ -67,6 +67,8 @@ def fault_of(header: Header, task: str, *, sealed: bool = False) -> str | None:
         return f"it is of the task {header.task}, ours is {task}"
     if sealed and len(header.seal) != SEALING_KEY_BYTES:
         return "it names no key to seal updates to"
+    if header.plan.codec not in CODECS:
+        return f"its updates are to be encoded as {header.plan.codec!r}, which is unknown here"
     try:
         expected = encoded_size(header.codec, Layout.from_wire(header.layout).size)
     except (CodecError, LayoutError) as error:

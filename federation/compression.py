@@ -1,34 +1,45 @@
-"""Codecs: a flat float32 vector of size d to bytes and back, each a pair of pure functions.
+"""Codecs by name: a flat float32 vector of size d to bytes and back, by pure functions.
 
 Every codec is blind to what came before. What it rounds away is left to the caller, who carries
 it over to the next update as a residual (error feedback: Seide et al. 2014; Karimireddy et al.
-2019, arXiv:1901.09847). All bytes are little-endian.
+2019, arXiv:1901.09847). All bytes are little-endian. Which codec when, with figures:
+docs/decisions/0016-which-codec-when.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+import zlib
 
 import numpy as np
-import numpy.typing as npt
 
-from federation.sizes import INT8_BLOCK, CodecError, encoded_size, int8_blocks
+from federation.codec import Bytes, Codec, Vector
+from federation.codec_blocks import INT4, INT8
+from federation.codec_floats import BF16, FLOAT32
+from federation.codec_topk import TOPK
+from federation.sizes import CODECS, RANGE, CodecError, encoded_size, plain, size_bounds
 
-Vector: TypeAlias = npt.NDArray[np.float32]
-Bytes: TypeAlias = bytes | bytearray | memoryview
+__all__ = [
+    "CODECS",
+    "RANGE",
+    "Bytes",
+    "CodecError",
+    "Vector",
+    "decode",
+    "decode_range",
+    "encode",
+    "is_lossy",
+    "packed",
+    "plain",
+    "unpacked",
+]
 
-_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(127), np.float32(0))
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """How a vector of size d becomes bytes; `decode` trusts that the size was checked."""
-
-    encode: Callable[[Vector], bytes]
-    decode: Callable[[Bytes, int], Vector]
-    lossy: bool
+_PLAIN: dict[str, Codec] = {
+    "float32": FLOAT32,
+    "bf16": BF16,
+    "int8": INT8,
+    "int4": INT4,
+    "topk": TOPK,
+}
 
 
 def encode(codec: str, vector: Vector) -> bytes:
@@ -36,27 +47,83 @@ def encode(codec: str, vector: Vector) -> bytes:
 
     Args:
         codec: a name in `CODECS`.
-        vector: Float32[d], finite.
+        vector: Float32[d]; finite, but for float32.
 
     Raises:
-        CodecError: unknown codec, wrong dtype or shape.
+        CodecError: unknown codec, wrong dtype or shape, or not finite.
     """
     if vector.dtype != np.float32 or vector.ndim != 1:
         raise CodecError(f"a codec takes float32[d], not {vector.dtype}{list(vector.shape)}")
-    return _codec(codec).encode(vector)
+    return packed(codec, _codec(codec).encode(vector))
 
 
 def decode(codec: str, payload: Bytes, d: int) -> Vector:
     """The vector that `payload` stands for, Float32[d]; it may share memory with the payload.
 
     Raises:
-        CodecError: unknown codec, or a payload whose size is not that of d elements.
+        CodecError: unknown codec, or a payload that is none of d elements.
     """
-    expected = encoded_size(codec, d)
-    size = memoryview(payload).nbytes
+    return decode_range(plain(codec), unpacked(codec, payload, d), d, 0, d)
+
+
+def decode_range(codec: str, payload: Bytes, d: int, start: int, stop: int) -> Vector:
+    """Elements start..stop of what `payload` stands for, Float32[stop - start].
+
+    They are those of `decode`, bit for bit, and may share memory with the payload.
+
+    Args:
+        codec: a plain one.
+        start: a multiple of `RANGE`.
+        stop: start <= stop <= d.
+
+    Raises:
+        CodecError: unknown codec, or a payload that is none of d elements, as far as this range
+            tells.
+        ValueError: no such range.
+    """
+    size, expected = memoryview(payload).nbytes, encoded_size(codec, d)
     if size != expected:
         raise CodecError(f"{codec}: {d} elements are {expected} bytes, not {size}")
-    return _codec(codec).decode(payload, d)
+    if start % RANGE or not 0 <= start <= stop <= d:
+        raise ValueError(f"no range of {d} elements by {RANGE}: {start} to {stop}")
+    return _codec(codec).decode(payload, d, start, stop)
+
+
+def packed(codec: str, payload: bytes) -> bytes:
+    """The payload of a plain codec with what the codec wraps around it: entropy coding, or nothing.
+
+    Levels near zero are far more frequent than others, so they take fewer bits (Huffman, as in
+    QSGD's Elias coding: arXiv:1610.02132, section 3.2). No more is searched for than runs of one
+    byte: nothing else repeats in what was learned.
+    """
+    if codec == plain(codec):
+        return payload
+    press = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 8, zlib.Z_RLE)
+    return press.compress(payload) + press.flush()
+
+
+def unpacked(codec: str, payload: Bytes, d: int) -> Bytes:
+    """The payload of the plain codec; never more than its size is allocated.
+
+    Raises:
+        CodecError: unknown codec, or not exactly what d elements take in the plain codec.
+    """
+    size, (least, most) = memoryview(payload).nbytes, size_bounds(codec, d)
+    if not least <= size <= most:
+        expected = f"{most}" if least == most else f"at most {most}"
+        raise CodecError(f"{codec}: {d} elements are {expected} bytes, not {size}")
+    if codec == plain(codec):
+        return payload
+    whole = encoded_size(plain(codec), d)
+    press = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        found = press.decompress(payload, whole)
+        beyond = press.decompress(press.unconsumed_tail, 1)
+    except zlib.error as error:
+        raise CodecError(f"{codec}: {error}") from None
+    if len(found) != whole or beyond or not press.eof or press.unused_data:
+        raise CodecError(f"{codec}: it does not hold the {whole} bytes of {d} elements")
+    return found
 
 
 def is_lossy(codec: str) -> bool:
@@ -65,57 +132,6 @@ def is_lossy(codec: str) -> bool:
 
 
 def _codec(name: str) -> Codec:
-    try:
-        return CODECS[name]
-    except KeyError:
-        known = ", ".join(CODECS)
-        raise CodecError(f"unknown codec {name!r}; known are: {known}") from None
-
-
-def _float32_encode(vector: Vector) -> bytes:
-    return vector.astype("<f4", copy=False).tobytes()
-
-
-def _float32_decode(payload: Bytes, d: int) -> Vector:
-    return np.frombuffer(payload, dtype="<f4", count=d).astype(np.float32, copy=False)
-
-
-def _int8_encode(vector: Vector) -> bytes:
-    """Symmetric linear quantization by blocks of 256: a float32 scale each, then int8[d].
-
-    The error of an element is at most half its block's scale, which is max|x| / 127
-    (Dettmers et al. 2021, arXiv:2110.02861, with a linear map and nearest rounding).
-    """
-    blocks = int8_blocks(vector.size)
-    padded = np.zeros(blocks * INT8_BLOCK, dtype=np.float32)
-    padded[: vector.size] = vector
-    rows = padded.reshape(blocks, INT8_BLOCK)
-    # Rounded up, the scale of the largest float32 would decode to infinity.
-    scales = np.minimum(np.abs(rows).max(axis=1) / np.float32(127), _LARGEST_SCALE)
-    # A block of denormals would scale to zero or overflow on division: it is sent as zeros.
-    scales[scales < np.finfo(np.float32).tiny] = 0
-    divisors = np.where(scales > 0, scales, np.float32(np.inf))
-    levels = np.clip(np.rint(rows / divisors[:, None]), -127, 127).astype(np.int8)
-    packed: bytes = scales.astype("<f4", copy=False).tobytes()
-    return packed + levels.reshape(-1)[: vector.size].tobytes()
-
-
-def _int8_decode(payload: Bytes, d: int) -> Vector:
-    blocks = int8_blocks(d)
-    scales = np.frombuffer(payload, dtype="<f4", count=blocks)
-    levels = np.frombuffer(payload, dtype=np.int8, count=d, offset=4 * blocks)
-    vector = levels.astype(np.float32)
-    whole = d // INT8_BLOCK
-    rows = vector[: whole * INT8_BLOCK].reshape(whole, INT8_BLOCK)
-    # Foreign scales may be of any value; whether the vector is finite is for the caller to check.
-    with np.errstate(over="ignore", invalid="ignore"):
-        rows *= scales[:whole, None]
-        if whole < blocks:
-            vector[whole * INT8_BLOCK :] *= scales[whole]
-    return vector
-
-
-CODECS: dict[str, Codec] = {
-    "float32": Codec(_float32_encode, _float32_decode, lossy=False),
-    "int8": Codec(_int8_encode, _int8_decode, lossy=True),
-}
+    if name not in CODECS:
+        raise CodecError(f"unknown codec {name!r}; known are: {', '.join(CODECS)}")
+    return _PLAIN[plain(name)]

@@ -14,7 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from federation.compression import Vector, decode, encode, is_lossy
+import numpy as np
+
+from federation.compression import (
+    RANGE,
+    Vector,
+    decode,
+    decode_range,
+    encode,
+    is_lossy,
+    packed,
+    plain,
+)
 
 # What privacy does to a vector before it is encoded.
 Cover: TypeAlias = Callable[[Vector], Vector]
@@ -59,14 +70,25 @@ def make_update(
         if residual is not None:
             raise ValueError("with a memory there is no residual")
         news = _covered(delta - memory, cover)
-        payload = encode(codec, news)
-        return Update(payload, None, memory + decode(codec, payload, delta.size))
+        payload = encode(plain(codec), news)
+        held = memory + decode(plain(codec), payload, delta.size)
+        return Update(packed(codec, payload), None, held)
     whole = _covered(delta, cover)
     if residual is not None:
         whole = whole + residual
-    payload = encode(codec, whole)
-    rest = whole - decode(codec, payload, whole.size) if is_lossy(codec) else None
-    return Update(payload, rest, None)
+    payload = encode(plain(codec), whole)
+    rest = _rest(whole, plain(codec), payload) if is_lossy(codec) else None
+    return Update(packed(codec, payload), rest, None)
+
+
+def _rest(whole: Vector, codec: str, payload: bytes) -> Vector:
+    """What a payload lacks of a vector, Float32[d]; the payload is decoded by ranges."""
+    rest = np.empty_like(whole)
+    for start in range(0, whole.size, RANGE):
+        stop = min(whole.size, start + RANGE)
+        told = decode_range(codec, payload, whole.size, start, stop)
+        np.subtract(whole[start:stop], told, out=rest[start:stop])
+    return rest
 
 
 def _covered(vector: Vector, cover: Cover | None) -> Vector:

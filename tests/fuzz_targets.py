@@ -44,6 +44,7 @@ from federation.certificates import (
     request_certificate,
 )
 from federation.compression import decode as decode_vector
+from federation.compression import decode_range
 from federation.compression import encode as encode_vector
 from federation.credentials import CredentialError, verified
 from federation.enrolment_token import Token, TokenError, read_token, write_token
@@ -55,7 +56,7 @@ from federation.membership import read_membership
 from federation.messages import Chunk, MessageError, decode, encode
 from federation.renewal import install_certificate
 from federation.sealing import SealError, seal, unseal
-from federation.sizes import CodecError
+from federation.sizes import CODECS, PLAIN_CODECS, RANGE, CodecError
 from federation.status_board import read_status
 from federation.status_text import as_lines
 from learning.checkpoint import Checkpoint
@@ -120,7 +121,7 @@ def _language(_folder: Path) -> dict[str, Target]:
     vector = np.linspace(-1, 1, 700, dtype=np.float32)
     vectors = [
         struct.pack("<BI", number, vector.size) + encode_vector(codec, vector)
-        for number, codec in enumerate(("float32", "int8"))
+        for number, codec in enumerate(CODECS)
     ]
     return {
         "message": _target(decode, MessageError, *small, frame, more=(any_msgpack, wrong)),
@@ -143,8 +144,15 @@ def _layout(data: bytes) -> None:
 def _vector(data: bytes) -> None:
     head = data[:5].ljust(5, b"\0")
     number, d = struct.unpack("<BI", head)
-    vector = decode_vector(("float32", "int8", "none")[number % 3], data[5:], d)
+    names = (*CODECS, "none")
+    codec = names[number % len(names)]
+    vector = decode_vector(codec, data[5:], d)
     assert vector.shape == (d,)
+    if codec in PLAIN_CODECS:
+        for start in range(0, d, RANGE):
+            stop = min(d, start + RANGE)
+            part = decode_range(codec, data[5:], d, start, stop)
+            assert part.tobytes() == vector[start:stop].tobytes()
 
 
 def _log_line(data: bytes) -> None:
@@ -378,13 +386,13 @@ def _bombs(archive: bytes) -> tuple[bytes, ...]:
 
 def _saved_training(folder: Path) -> bytes:
     path = folder / "a training"
-    saved = Checkpoint(path, 0.0, "about")
+    saved = Checkpoint(path, 0.0, lambda: "about")
     saved.offer(lambda: {"model": np.ones(100, np.float32), "step": np.asarray(3)})
     return path.read_bytes()
 
 
 def _resumed(path: Path) -> None:
-    Checkpoint(path, 0.0, "about").resume()
+    Checkpoint(path, 0.0, lambda: "about").resume()
 
 
 def _saved_model(folder: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from config.settings import TrainingPlan
 from device_agent.headers import fault_of, is_news, message_of
 from federation.machine import Received
 from federation.messages import MessageError, encode
@@ -44,6 +45,24 @@ def test_a_header_names_the_signer_that_signed_it() -> None:
     assert message_of(Received(TOPICS.model, payload))  # where nothing is signed
     with pytest.raises(MessageError, match="another signer than its own"):
         message_of(Received(TOPICS.model, payload, epoch=1))
+
+
+def test_a_codec_for_updates_that_is_unknown_here_is_named() -> None:
+    unknown = TrainingPlan().model_copy(update={"codec": "zip\n"})
+    fault = "its updates are to be encoded as 'zip\\n', which is unknown here"
+    assert fault_of(a_header(bytes(8), plan=unknown), "task") == fault
+
+
+@pytest.mark.parametrize("codec", ["zip", "int8+zlib"])
+def test_a_model_is_in_a_codec_whose_size_is_known(codec: str) -> None:
+    assert str(fault_of(a_header(bytes(8), codec=codec), "task")).startswith(
+        ("unknown codec 'zip'", "int8+zlib has no size")
+    )
+
+
+def test_a_model_may_come_in_half_the_bytes() -> None:
+    two = a_header(bytes(8)).layout
+    assert fault_of(a_header(bytes(4), codec="bf16", layout=two), "task") is None
 
 
 def test_a_device_that_seals_refuses_a_version_without_a_key() -> None:

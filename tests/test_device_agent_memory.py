@@ -14,6 +14,7 @@ from device_agent.outbox import Outbox
 from device_agent.trainer import outcome_bytes
 from device_agent.vocabulary import Committed, Forget, Forgotten, Prepared, TrainingEnded
 from federation.messages import Header, Offer, Reason, Receipt, Verdict
+from federation.sizes import size_bounds
 from federation.transfer import held_chunks
 from tests.specimens import OUTBOX, TOPICS, a_header, a_layout, a_payload, an_offer
 from tests.test_device_agent_core import PAYLOAD as MODEL
@@ -336,3 +337,9 @@ def test_room_is_asked_for_the_memory_too() -> None:
     for codec, sent in (("float32", 4 * elements), ("int8", elements + 4 * 2)):
         plan = TrainingPlan(memory=True, codec=codec)
         assert outcome_bytes(a_header(MODEL, plan=plan)) == sent + 4 * elements
+
+
+def test_room_is_asked_for_the_most_that_an_update_may_take() -> None:
+    elements = len(MODEL) // 4
+    header = a_header(MODEL, plan=TrainingPlan(codec="int4+zlib"))
+    assert outcome_bytes(header) == size_bounds("int4+zlib", elements)[1] + 4 * elements

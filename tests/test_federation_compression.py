@@ -1,4 +1,4 @@
-"""Codecs: float32 gives back what it took; int8 errs by half a step of its block at most."""
+"""Codecs by name: what holds for all of them, and float32 and int8 in particular."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from hypothesis.extra.numpy import arrays
 
 from federation.compression import (
     CODECS,
-    INT8_BLOCK,
+    RANGE,
     CodecError,
     Vector,
     decode,
+    decode_range,
     encode,
-    encoded_size,
     is_lossy,
+    plain,
+    unpacked,
 )
+from federation.sizes import INT8_BLOCK, PLAIN_CODECS, encoded_size, size_bounds
 
 FLOAT32 = np.finfo(np.float32)
 SIZES = [1, 2, 127, 255, 256, 257, 511, 512, 513, 1025]
@@ -97,7 +100,10 @@ def test_what_int8_gives_is_encoded_by_int8_without_further_loss(one: Vector) ->
 @given(vectors, st.sampled_from(sorted(CODECS)))
 @patiently
 def test_the_size_is_known_beforehand(one: Vector, codec: str) -> None:
-    assert len(encode(codec, one)) == encoded_size(codec, one.size)
+    least, most = size_bounds(codec, one.size)
+    assert least <= len(encode(codec, one)) <= most
+    if codec in PLAIN_CODECS:
+        assert least == most == encoded_size(codec, one.size)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +140,11 @@ def test_int8_gives_finite_numbers_for_the_largest_there_are() -> None:
     assert back == pytest.approx(one, rel=1e-5)
 
 
-def test_only_int8_is_lossy() -> None:
-    assert {codec: is_lossy(codec) for codec in CODECS} == {"float32": False, "int8": True}
+def test_only_float32_loses_nothing() -> None:
+    assert [codec for codec in CODECS if not is_lossy(codec)] == ["float32"]
 
 
-@pytest.mark.parametrize("codec", sorted(CODECS))
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
 @pytest.mark.parametrize("d", [1, 256, 257])
 def test_a_payload_of_another_size_is_refused(codec: str, d: int) -> None:
     payload = encode(codec, np.ones(d, dtype=np.float32))
@@ -149,9 +155,12 @@ def test_a_payload_of_another_size_is_refused(codec: str, d: int) -> None:
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_the_size_is_counted_in_bytes_whatever_the_view_is_made_of(codec: str) -> None:
-    payload = encode(codec, np.ones(4, dtype=np.float32)).ljust(16, b"\x00")
-    d = 4 if codec == "float32" else 12
-    assert decode(codec, memoryview(payload).cast("i"), d).size == d
+    one = np.random.default_rng(2).standard_normal(4096).astype(np.float32)
+    d = next(d for d in range(3000, 4096) if len(encode(codec, one[:d])) % 4 == 0)
+    payload = encode(codec, one[:d])
+    assert decode(codec, memoryview(payload).cast("i"), d).tobytes() == (
+        decode(codec, payload, d).tobytes()
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,19 +189,26 @@ def test_a_vector_with_gaps_between_its_elements_is_encoded_like_any_other() -> 
 def test_encoding_leaves_the_vector_as_it_was() -> None:
     one = np.arange(-150, 150, dtype=np.float32)
     before = one.copy()
-    encode("int8", one)
-    assert np.array_equal(one, before)
+    for codec in CODECS:
+        encode(codec, one)
+        assert np.array_equal(one, before)
 
 
-@pytest.mark.parametrize("name", ["", "int4", "INT8", "int8\nERROR"])
+@pytest.mark.parametrize(
+    "name", ["", "zip", "INT8", "int8\nERROR", "int8+", "int8+lzma", "topk+zlib"]
+)
 def test_an_unknown_codec_is_named_with_those_that_are_known(name: str) -> None:
     for ask in (
         lambda: encode(name, vector(1.0)),
         lambda: decode(name, b"", 1),
         lambda: encoded_size(name, 1),
+        lambda: size_bounds(name, 1),
+        lambda: unpacked(name, b"", 1),
         lambda: is_lossy(name),
     ):
-        with pytest.raises(CodecError, match=r"unknown codec .*; known are: float32, int8") as one:
+        with pytest.raises(
+            CodecError, match=r"unknown codec .*; known are: float32, bf16, int8"
+        ) as one:
             ask()
         assert str(one.value).isprintable()
 
@@ -200,7 +216,7 @@ def test_an_unknown_codec_is_named_with_those_that_are_known(name: str) -> None:
 @given(st.sampled_from(SIZES), st.data())
 @patiently
 def test_any_bytes_of_the_right_size_are_a_vector(d: int, data: st.DataObject) -> None:
-    for codec in CODECS:
+    for codec in ("float32", "bf16", "int8", "int4"):
         size = encoded_size(codec, d)
         payload = data.draw(st.binary(min_size=size, max_size=size))
         decoded = decode(codec, payload, d)
@@ -212,3 +228,61 @@ def test_any_bytes_of_the_right_size_are_a_vector(d: int, data: st.DataObject) -
 def test_a_hostile_scale_gives_numbers_that_are_not_finite_and_no_warning(scale: float) -> None:
     payload = struct.pack("<f", scale) + bytes([127, 0, 129])
     assert not np.isfinite(decode("int8", payload, 3)).all()
+
+
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
+@pytest.mark.parametrize("d", [1, 256, RANGE - 1, RANGE, RANGE + 1, 2 * RANGE + 301])
+def test_ranges_are_the_whole_bit_for_bit(codec: str, d: int) -> None:
+    one = np.random.default_rng(d).standard_normal(d).astype(np.float32)
+    payload = encode(codec, one)
+    parts = [
+        decode_range(codec, payload, d, start, min(d, start + RANGE))
+        for start in range(0, d, RANGE)
+    ]
+    assert np.concatenate(parts).tobytes() == decode(codec, payload, d).tobytes()
+
+
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
+def test_a_range_may_end_anywhere(codec: str) -> None:
+    one = np.random.default_rng(5).standard_normal(2 * RANGE + 301).astype(np.float32)
+    payload = encode(codec, one)
+    whole = decode(codec, payload, one.size)
+    for start, stop in ((0, 0), (0, 1), (RANGE, RANGE + 257), (RANGE, one.size), (0, one.size)):
+        part = decode_range(codec, payload, one.size, start, stop)
+        assert part.tobytes() == whole[start:stop].tobytes()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(1, 2), (-RANGE, 0), (RANGE, 0), (0, 301), (0, -1)])
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
+def test_a_range_that_is_none_is_refused(codec: str, start: int, stop: int) -> None:
+    payload = encode(codec, np.ones(300, dtype=np.float32))
+    with pytest.raises(ValueError, match="no range of 300 elements"):
+        decode_range(codec, payload, 300, start, stop)
+
+
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
+def test_a_range_of_a_payload_of_another_size_is_refused(codec: str) -> None:
+    payload = encode(codec, np.ones(300, dtype=np.float32))
+    with pytest.raises(CodecError, match="300 elements are"):
+        decode_range(codec, payload[:-1], 300, 0, 10)
+
+
+@pytest.mark.parametrize("codec", PLAIN_CODECS)
+def test_a_plain_payload_is_unpacked_as_it_is(codec: str) -> None:
+    payload = encode(codec, np.ones(300, dtype=np.float32))
+    assert plain(codec) == codec
+    assert unpacked(codec, payload, 300) is payload
+    with pytest.raises(CodecError, match="300 elements are"):
+        unpacked(codec, payload + b"x", 300)
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if is_lossy(codec)])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 299, RANGE + 7])
+def test_numbers_that_are_not_finite_are_refused_by_what_cannot_carry_them(
+    codec: str, wrong: float, place: int
+) -> None:
+    one = np.ones(RANGE + 300, dtype=np.float32)
+    one[place] = wrong
+    with pytest.raises(CodecError, match="finite"):
+        encode(codec, one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from federation.compression import Vector, decode, encode
+from federation.compression import CODECS, RANGE, Vector, decode, encode, is_lossy
 from learning.updates import make_update
 
 D = 1000
@@ -80,6 +80,33 @@ def test_what_is_covered_is_what_leaves_the_device() -> None:
     assert with_residual.payload == encode("int8", delta * half + residual)
     np.testing.assert_array_equal(seen[0], delta - memory)
     np.testing.assert_array_equal(seen[1], delta)
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if is_lossy(codec)])
+def test_what_is_sent_and_what_is_left_are_all_there_was(codec: str) -> None:
+    delta, residual = some_vector(0), some_vector(1)
+    update = make_update(delta, codec, residual=residual)
+    assert update.payload == encode(codec, delta + residual)
+    assert update.residual is not None
+    told = decode(codec, update.payload, D)
+    np.testing.assert_array_equal(update.residual, (delta + residual) - told)
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if is_lossy(codec)])
+def test_a_memory_is_what_the_other_end_makes_of_the_payload(codec: str) -> None:
+    delta, memory = some_vector(0), some_vector(1)
+    update = make_update(delta, codec, memory=memory)
+    assert update.memory is not None
+    np.testing.assert_array_equal(update.memory, memory + decode(codec, update.payload, D))
+
+
+def test_a_residual_is_made_by_ranges_as_if_at_once() -> None:
+    delta = np.random.default_rng(3).normal(size=2 * RANGE + 9).astype(np.float32)
+    update = make_update(delta, "topk")
+    assert update.residual is not None
+    np.testing.assert_array_equal(
+        update.residual, delta - decode("topk", update.payload, delta.size)
+    )
 
 
 def test_nothing_that_is_given_is_changed() -> None:
