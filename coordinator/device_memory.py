@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from coordinator.ranges import by_ranges
 from coordinator.vocabulary import Contribution
 from federation.compression import Vector
 
@@ -39,24 +40,33 @@ class DeviceMemory:
         self._holders = int(state[HOLDERS][0]) if HOLDERS in state else 0
         self._updates = self._newcomers = 0
 
-    def add(self, news: Vector, part: Contribution) -> None:
-        """An update is in the version: unscaled, for so its device adds it, too."""
-        self._after += news
+    def add(self, part: Contribution) -> None:
+        """An update is in the version; what it says comes by `hear`."""
         self._updates += 1
         self._newcomers += not part.known
 
-    def calibrated(self, gain: float, combined: Vector) -> Vector:
-        """The update to step with, once all were added.
+    def hear(self, news: Vector, where: slice) -> None:
+        """A range of an update: unscaled, for so its device adds it, too."""
+        self._after[where] += news
+
+    def calibrate(self, gain: float, combined: Vector, threads: int | None = None) -> None:
+        """Make the update to step with of what was combined, in its place, once all were added.
 
         Args:
             gain: gamma.
             combined: (1 / K) sum_i s_i d_i, Float32[d].
+            threads: as for `by_ranges`.
         """
-        update = combined * np.float32(gain)
         known = self._updates - self._newcomers
-        if known and self._holders:
-            update += self._before * np.float32(known / (self._updates * self._holders))
-        return update
+        share = np.float32(known / (self._updates * self._holders) if self._holders else 0)
+
+        def calibrate(where: slice) -> None:
+            update = combined[where]
+            update *= np.float32(gain)
+            if share:
+                update += self._before[where] * share
+
+        by_ranges(combined.size, calibrate, threads)
 
     def state(self) -> dict[str, Vector]:
         """What the next version finds: S as Float32[d], n as Float32[1]."""

@@ -6,7 +6,9 @@ was sealed to an older one, on a device that was away, still opens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -20,7 +22,7 @@ from config.failures import ExitCode, Failure
 from federation.certificates import UNREADABLE_KEY
 from federation.files import replace_file
 from federation.messages import Offer
-from federation.sealing import SealError, about, key_id, unseal
+from federation.sealing import SealError, about, key_id, unsealed
 
 SEALING = "sealing"
 
@@ -63,8 +65,8 @@ class Keyring:
                 self._read.add(path.name)
         return self.current
 
-    def unseal(self, sealed: bytes, device: str, offer: Offer) -> bytes:
-        """The payload of an offered update.
+    def unseal(self, sealed: BinaryIO, device: str, offer: Offer) -> Iterator[bytes] | None:
+        """The payload of an offered update, block by block as `sealing.unsealed` gives it.
 
         Raises:
             SealError: it does not open: for another key, about another update, or altered.
@@ -81,7 +83,7 @@ class Keyring:
             offer.base_version,
             offer.codec,
         )
-        return unseal(sealed, key, what)
+        return unsealed(sealed, key, what)
 
 
 class NoKeyring:
@@ -93,9 +95,9 @@ class NoKeyring:
         """No key."""
         return b""
 
-    def unseal(self, payload: bytes, _device: str, _offer: Offer) -> bytes:
-        """The payload as it came."""
-        return payload
+    def unseal(self, payload: BinaryIO, _device: str, _offer: Offer) -> Iterator[bytes] | None:
+        """None: the payload is as it came."""
+        return None
 
 
 def add_key(folder: Path) -> bytes:

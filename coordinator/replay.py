@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from config.failures import ExitCode, Failure
-from coordinator.combiner import read_delta, succeed
+from coordinator.combiner import read_base, read_delta, succeed
 from coordinator.ledger import Ledger
 from coordinator.spool import Spool
 from coordinator.versions import Versions
@@ -87,7 +87,7 @@ class History:
                     read=lambda id, codecs=codecs: read_delta(  # type: ignore[misc]
                         self._spool, self._layout, id, codecs[id]
                     ),
-                    base=lambda base: self._versions.load(base, self._layout)[0],
+                    base=lambda base: read_base(self._versions, self._layout, base),
                 )
                 model, state = made.model, made.state
             was = self._as_it_was(version)

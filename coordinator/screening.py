@@ -1,19 +1,23 @@
 """Whether a complete upload can be believed: opened, decoded and measured, off the loop.
 
-What was sealed lies open in the spool afterwards, so that combining and replaying need no keys. A
-crash in between costs the device another upload of this update, and nothing else.
+What was sealed, or wrapped by entropy coding, lies open and plain in the spool afterwards, so that
+combining and replaying need no keys. A crash in between costs the device another upload of this
+update, and nothing else. No step holds the whole vector: it is opened block by block in its place,
+and decoded range by range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+import math
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
+from coordinator.ranges import Encoded, Mapped, Source, by_ranges
 from coordinator.spool import Spool
 from coordinator.vocabulary import Screened, UpdateId
-from federation.compression import Vector, decode
+from federation.compression import RANGE, plain, unpacked
 from federation.layout import Layout
 from federation.messages import Offer, Reason
 from federation.sealing import SealError
@@ -22,47 +26,66 @@ from federation.sizes import CodecError
 # With it the sums and squares of combining stay within float32, whatever the rule.
 LARGEST_NORM = 1e15
 
-# Gives the payload of an update that was sealed.
-Unseal: TypeAlias = Callable[[bytes, str, Offer], bytes]
+# Gives the payload of an update that was sealed, block by block; None if it was not.
+Unseal: TypeAlias = Callable[[BinaryIO, str, Offer], Iterator[bytes] | None]
 
 
-def norm_of(delta: Vector) -> float:
+def norm_of(delta: Source, d: int, threads: int | None = None) -> float:
     """The L2 norm of Float32[d], the same bits on any machine with any number of threads.
 
     In float64, as the square of a large finite float32 overflows; and not by BLAS, whose threads
-    sum in an order of their own.
+    sum in an order of their own. The squares of a range are summed pairwise, as numpy does, and
+    the sums of the ranges without error, so in any order. A number that is not finite makes it so.
+
+    Args:
+        threads: as for `by_ranges`.
+
+    Raises:
+        CodecError: what is encoded is no vector.
     """
-    return float(np.sqrt(np.square(delta, dtype=np.float64).sum()))
+    squares = [0.0] * -(-d // RANGE)
+
+    def measure(where: slice) -> None:
+        with np.errstate(invalid="ignore"):
+            numbers = delta[where].astype(np.float64)
+            np.square(numbers, out=numbers)
+        squares[where.start // RANGE] = float(numbers.sum())
+
+    by_ranges(d, measure, threads)
+    return math.sqrt(math.fsum(squares))
 
 
 def screen(spool: Spool, layout: Layout, id: UpdateId, offer: Offer, unseal: Unseal) -> Screened:
-    """Make a complete upload durable, open it, and look whether it can be believed.
+    """Open a complete upload, and look whether it can be believed; it is durable when judged.
+
+    Memory: a few ranges; of an entropy-coded one twice the bytes of the plain codec.
 
     Args:
-        unseal: opens what is sealed; where nothing is, it gives the payload as it came.
+        unseal: opens what is sealed.
 
     Raises:
         OSError: the disk is full.
     """
     try:
-        payload = _opened(spool, id, offer, unseal)
-        delta = decode(offer.codec, payload, layout.size)
+        norm = norm_of(_opened(spool, layout, id, offer, unseal), layout.size)
     except SealError as error:
         return Screened(id, 0.0, Reason.BAD_SEAL, str(error))
     except CodecError as error:
         return Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
-    norm = norm_of(delta)
     if not norm <= LARGEST_NORM:
         detail = f"holds numbers that are not finite, or a norm over {LARGEST_NORM:g}"
         return Screened(id, 0.0, Reason.NOT_FINITE, detail)
     return Screened(id, norm, None)
 
 
-def _opened(spool: Spool, id: UpdateId, offer: Offer, unseal: Unseal) -> bytes:
-    sealed = spool.path(id).read_bytes()
-    payload = unseal(sealed, id.device, offer)
-    if payload is sealed:
-        spool.sync(id)
-    else:
-        spool.replace(id, payload)
-    return payload
+def _opened(spool: Spool, layout: Layout, id: UpdateId, offer: Offer, unseal: Unseal) -> Source:
+    path, d = spool.path(id), layout.size
+    with path.open("rb") as upload:
+        payload = unseal(upload, id.device, offer)
+        if payload is not None:
+            spool.replace(id, payload)
+    if offer.codec == plain(offer.codec):
+        return Mapped(path, offer.codec, d)
+    whole = bytes(unpacked(offer.codec, path.read_bytes(), d))
+    spool.replace(id, [whole])
+    return Encoded(plain(offer.codec), whole, d)

@@ -12,7 +12,10 @@ number, base version and more) goes into HPKE's `info`: elsewhere it does not op
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from io import BytesIO
 from os import urandom
+from typing import BinaryIO
 
 import msgpack
 from cryptography.exceptions import InvalidTag
@@ -20,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from federation.sizes import SEAL_BLOCK, SEAL_HEAD, SEAL_TAG, sealed_size
+from federation.sizes import SEAL_BLOCK, SEAL_HEAD, SEAL_TAG
 
 _PURPOSE = "flockwise update"
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
@@ -84,20 +87,27 @@ def unseal(sealed: bytes, private: X25519PrivateKey, about: bytes) -> bytes:
     Raises:
         SealError: it was sealed for another key, about something else, or altered.
     """
-    view = memoryview(sealed)
-    if len(view) < sealed_size(0):
-        raise SealError(f"{len(view)} bytes are too few for what is sealed")
-    body = view[SEAL_HEAD:]
-    whole = SEAL_BLOCK + SEAL_TAG
+    return b"".join(unsealed(BytesIO(sealed), private, about))
+
+
+def unsealed(sealed: BinaryIO, private: X25519PrivateKey, about: bytes) -> Iterator[bytes]:
+    """What was sealed, block by block; only the end tells that nothing of it is missing.
+
+    What was read is always ahead of what was given, so it may be written over what was sealed.
+
+    Raises:
+        SealError: it was sealed for another key, about something else, or altered.
+    """
+    head, block = sealed.read(SEAL_HEAD), sealed.read(SEAL_BLOCK + SEAL_TAG)
+    if len(block) < SEAL_TAG:
+        raise SealError(f"{len(head) + len(block)} bytes are too few for what is sealed")
     try:
-        key = _SUITE.decrypt(bytes(view[:SEAL_HEAD]), private, info=about)
-        cipher = ChaCha20Poly1305(key)
-        return b"".join(
-            cipher.decrypt(
-                _nonce(number, start + whole >= len(body)), body[start : start + whole], None
-            )
-            for number, start in enumerate(range(0, len(body), whole))
-        )
+        cipher = ChaCha20Poly1305(_SUITE.decrypt(head, private, info=about))
+        number = 0
+        while block:
+            following = sealed.read(SEAL_BLOCK + SEAL_TAG)
+            yield cipher.decrypt(_nonce(number, not following), block, None)
+            block, number = following, number + 1
     except (InvalidTag, ValueError):
         raise SealError(
             "it does not open: sealed for another key or place, or altered since"

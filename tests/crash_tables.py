@@ -34,7 +34,17 @@ READS = frozenset(
         *("read", "read_bytes", "read_text", "pread", "memmap", "seek", "fileno", "fetchone"),
         *("fetchall", "geteuid", "readline", "fdopen", "NamedTemporaryFile"),
         *("glob", "iterdir", "scandir", "expanduser", "disk_usage"),
-        *("getpid", "urandom", "cpu_count", "strerror", "flock", "ioctl", "wait"),
+        *(
+            "getpid",
+            "urandom",
+            "cpu_count",
+            "sched_getaffinity",
+            "madvise",
+            "strerror",
+            "flock",
+            "ioctl",
+            "wait",
+        ),
     }
 )
 
@@ -43,6 +53,7 @@ OURS = frozenset(
     {
         *("write", "save", "read", "resolve", "Connection", "versions.save", "spool.sync"),
         *("self._spool.write", "self._store.write", "self._reporter.write", "sink.write"),
+        *("self._spool.sync", "press.flush"),
         *("self._spool.open", "self._outbox.commit", "self._board.touch", "ledger.execute"),
         *("connection.publish", "connection.subscribe", "connection.unsubscribe"),
         *("os.close", "sink.close", "fetch.close", "self._fetch.close", "self._trainer.close"),
@@ -52,7 +63,14 @@ OURS = frozenset(
         *("self._thread.write", "self._thread.close", "log.close", "writer.close"),
         *("self._lineage.close", "images[index].copy", "folder.absolute"),
         *("path.resolve", "path.resolve().as_uri"),
-        *("sqlite3.IntegrityError", "log.error", "self._waker.send", "link.sendto", "os.kill"),
+        *(
+            "sqlite3.IntegrityError",
+            "log.error",
+            "self._inner.send",
+            "self._outside.send",
+            "link.sendto",
+            "os.kill",
+        ),
     }
 )
 

@@ -214,6 +214,18 @@ def test_a_late_update_is_reanchored_before_it_is_compared(tmp_path: Path) -> No
     assert disk.make(rule, 1, late, *fresh).tolist() == [31, 0]
 
 
+def test_a_late_update_is_reanchored_to_the_model_as_its_device_had_it(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, vector(10.03, 0))
+    (tmp_path / "sent").mkdir()
+    disk.versions = Versions(tmp_path / "sent", 1024, "bf16")
+    disk.versions.save(0, vector(10.03, 0), {}, disk.layout)
+    rule = Aggregation(reanchor=True, combine="mean", step_size=1.0)
+    disk.make(rule, 0, disk.keep("a", vector(20, 0)))
+    late = disk.keep("b", vector(5, 0), base_version=0, staleness=1)
+    # 10.03 is 10.0 in bf16: b trained from there to 15.
+    assert disk.make(rule, 1, late).tolist() == [15, 0]
+
+
 def test_the_spool_is_left_as_it_was(tmp_path: Path) -> None:
     disk = Disk(tmp_path, vector(0, 0))
     part = disk.keep("a", vector(4, 8))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coordinator.keyring import Keyring, NoKeyring, add_key
-from coordinator.screening import LARGEST_NORM, screen
+from coordinator.screening import LARGEST_NORM, norm_of, screen
 from coordinator.spool import Spool
 from coordinator.vocabulary import Screened
-from federation.compression import encode
+from federation.compression import RANGE, decode, encode, unpacked
+from federation.layout import Layout
 from federation.messages import Offer, Reason
 from federation.sealing import about, key_id, seal
+from federation.sizes import SEAL_BLOCK, SEAL_HEAD, SEAL_TAG
 from federation.transfer import manifest_of
 from tests.specimens import CHUNK_BYTES, LEDGER, OUTBOX, a_layout, an_id, an_offer
 
@@ -52,14 +57,20 @@ class Room:
             self.spool.write(ID, start, payload[start:end])
         return lacking
 
-    def screened(self, payload: bytes, offer: Offer | None = None, device: str = "one") -> Screened:
+    def screened(
+        self,
+        payload: bytes,
+        offer: Offer | None = None,
+        device: str = "one",
+        layout: Layout | None = None,
+    ) -> Screened:
         offer = offer or self.offer(payload)
         self.take_in(payload, offer)
 
-        def unseal(sealed: bytes, _: str, offer: Offer) -> bytes:
+        def unseal(sealed: BinaryIO, _: str, offer: Offer) -> Iterator[bytes] | None:
             return self.keyring.unseal(sealed, device, offer)
 
-        return screen(self.spool, a_layout(D), ID, offer, unseal)
+        return screen(self.spool, layout or a_layout(D), ID, offer, unseal)
 
 
 @pytest.fixture
@@ -124,6 +135,34 @@ def test_what_holds_numbers_that_none_can_use_is_refused(room: Room, number: flo
     screened = room.screened(seal(encode("float32", delta), room.keyring.current, ABOUT))
     assert screened.refusal is Reason.NOT_FINITE
     assert screened.norm == 0.0
+
+
+@pytest.mark.parametrize("codec", ["float32", "int8+zlib", "topk"])
+def test_a_large_update_is_opened_block_by_block_in_its_place(room: Room, codec: str) -> None:
+    d = 2 * RANGE + 100  # several blocks of the seal, and several ranges
+    delta = np.random.default_rng(1).standard_normal(d).astype(np.float32)
+    payload = encode(codec, delta)
+    what = about(FEDERATION, "one", OUTBOX, 3, LEDGER, 2, codec)
+    sealed = seal(payload, room.keyring.current, what)
+    offer = room.offer(sealed).model_copy(update={"codec": codec})
+    screened = room.screened(sealed, offer, layout=a_layout(d))
+    assert screened.refusal is None
+    assert screened.norm == norm_of(decode(codec, payload, d), d)
+    assert room.spool.path(ID).read_bytes() == unpacked(codec, payload, d)
+
+
+def test_what_is_cut_short_between_two_blocks_is_refused(room: Room) -> None:
+    d = 2 * RANGE
+    sealed = seal(bytes(4 * d), room.keyring.current, ABOUT)[: SEAL_HEAD + SEAL_BLOCK + SEAL_TAG]
+    assert room.screened(sealed, layout=a_layout(d)).refusal is Reason.BAD_SEAL
+
+
+@pytest.mark.parametrize("junk", [b"junk", zlib.compress(bytes(9)), bytes(100)])
+def test_what_does_not_unpack_is_refused(room: Room, junk: bytes) -> None:
+    offer = an_offer(junk, sequence=3, codec="int8+zlib")
+    room.take_in(junk, offer)
+    screened = screen(room.spool, a_layout(D), ID, offer, NoKeyring().unseal)
+    assert screened.refusal is Reason.BAD_SHAPE
 
 
 def test_a_crash_after_it_was_opened_costs_another_upload_and_nothing_else(room: Room) -> None:

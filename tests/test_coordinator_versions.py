@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from safetensors.numpy import load_file
 
 from config.failures import ExitCode, Failure
 from coordinator.versions import Versions
-from federation.compression import Vector
+from federation.compression import Vector, decode
 from federation.layout import Layout, TensorSpec
+from federation.sizes import encoded_size
 from federation.transfer import manifest_of
 from tests.specimens import a_layout
 
@@ -58,6 +60,42 @@ def test_the_payload_is_the_raw_vector_cut_into_chunks(versions: Versions) -> No
     assert payload == vector.astype("<f4").tobytes()
     assert info.payload == manifest_of(payload, 1024)
     assert (info.version, info.codec, info.layout) == (1, "float32", a_layout(600))
+
+
+@pytest.mark.parametrize("codec", ["bf16", "int8"])
+def test_a_payload_may_be_smaller_than_the_checkpoint_that_stays_exact(
+    tmp_path: Path, codec: Any
+) -> None:
+    vector = np.random.default_rng(0).standard_normal(600).astype(np.float32)
+    versions = Versions(tmp_path, 1024, codec)
+    info = versions.save(1, vector, {}, a_layout(600))
+    assert (info.codec, info.payload.size) == (codec, encoded_size(codec, 600))
+    payload = versions.payload_path(1).read_bytes()
+    assert info.payload == manifest_of(payload, 1024)
+    assert versions.chunk(1, 0) == payload[:1024]
+    assert versions.load(1, a_layout(600))[0].tobytes() == vector.tobytes()
+    sent = versions.as_sent(1, a_layout(600))
+    assert sent.tobytes() == decode(codec, payload, 600).tobytes() != vector.tobytes()
+
+
+def test_a_version_that_was_published_stays_in_its_codec_and_is_remembered_as_it_was_sent(
+    tmp_path: Path,
+) -> None:
+    """Devices may have trained on it: what they sent is a difference from just that."""
+    vector = np.random.default_rng(0).standard_normal(600).astype(np.float32)
+    before = Versions(tmp_path, 1024, "int8")
+    info = before.save(1, vector, {}, a_layout(600))
+    after = Versions(tmp_path, 1024, "bf16")
+    assert after.info(1, a_layout(600)) == info
+    assert after.as_sent(1, a_layout(600)).tobytes() == before.as_sent(1, a_layout(600)).tobytes()
+    assert after.save(2, vector, {}, a_layout(600)).codec == "bf16"
+    replaying = Versions(tmp_path, 1024)
+    assert [replaying.codec(version) for version in (1, 2, 3)] == ["int8", "bf16", "float32"]
+
+
+def test_a_model_that_is_sent_as_it_is_needs_no_decoding(versions: Versions) -> None:
+    versions.save(1, VECTOR, {}, LAYOUT)
+    assert versions.as_sent(1, LAYOUT).tobytes() == VECTOR.tobytes()
 
 
 @pytest.mark.parametrize(("version", "index"), [(2, 0), (1, 1), (1, 2**20), (2**53, 0)])

@@ -18,7 +18,7 @@ from experiments.simulation.assignment import Assignment, Trained, lazily
 from experiments.simulation.coordinator import at_once
 from experiments.simulation.device import DeviceModel
 from experiments.simulation.federation import Course, Simulation
-from federation.compression import Vector
+from federation.compression import CODECS, Vector
 from federation.layout import Layout, TensorSpec
 from federation.loopback import Faults
 from learning.chunks import Images, Labels
@@ -129,6 +129,59 @@ def test_versions_are_tested_as_the_settings_say() -> None:
     assert [version for version, _ in told] == [2, 4, 6]
     assert told[-1][1] == float(went.model[0])
     assert went.tested == {2: {"accuracy": 0.5}, 4: {"accuracy": 0.5}, 6: {"accuracy": 0.5}}
+
+
+# Codecs
+
+
+def coded(codec: str, model_codec: str = "float32", memory: bool = False) -> Course:
+    """Three devices that all learn one random model, by a share of what they miss of it.
+
+    With topk it is a small one: what waits in a residual must not be learned many times over.
+    """
+    share, versions, within = (0.02, 250, 0.2) if codec == "topk" else (0.5, 24, 0.1)
+    goal = np.random.default_rng(1).standard_normal(SIZE).astype(np.float32)
+
+    def work(assignment: Assignment) -> Trained:
+        return Trained((goal - assignment.received) * np.float32(share), 10, 5, {"loss": 1.0})
+
+    devices = [
+        DeviceModel(f"device-{n}", lazily(work), lambda header, n=n: 5.0 + n)  # type: ignore[misc]
+        for n in range(3)
+    ]
+    wanted = {
+        **settings().model_dump(),
+        "training": {"codec": codec, "memory": memory},
+        "transfer": {"chunk_bytes": 1024, "model_codec": model_codec},
+        "versions": versions,
+    }
+    rule = CoordinatorSettings.model_validate(wanted)
+    simulation = Simulation(rule, START, LAYOUT, devices, UNTESTED, seed=0)
+    went = simulation.run(36_000)
+    assert went.ended
+    assert not went.refused
+    assert float(np.linalg.norm(went.model - goal)) < within * float(np.linalg.norm(goal))
+    return went
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_in_each_codec_a_federation_learns_what_there_is_to_learn(codec: str) -> None:
+    coded(codec)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_and_with_a_memory_on_devices(codec: str) -> None:
+    coded(codec, memory=True)
+
+
+@pytest.mark.parametrize("codec", ["bf16", "int8"])
+def test_and_with_a_model_that_is_rounded_on_its_way_down(codec: str) -> None:
+    coded("int8", codec)
+
+
+@pytest.mark.parametrize("codec", ["int8", "int4"])
+def test_entropy_coding_changes_the_bytes_and_not_the_model(codec: str) -> None:
+    assert coded(codec).model.tobytes() == coded(f"{codec}+zlib").model.tobytes()
 
 
 # Real training, and attacks

@@ -6,6 +6,8 @@ The signing, the sealing and the screening are the product's own; only the disks
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from coordinator import vocabulary as cv
 from coordinator.keyring import Keyring
 from coordinator.screening import screen
+from coordinator.spool import Spool
 from federation.compression import encode
 from federation.credentials import COORDINATOR
 from federation.envelope import Signer
@@ -78,8 +81,14 @@ class Trust:
     def screened(
         self, spool: dict[cv.UpdateId, dict[int, bytes]], id: cv.UpdateId, offer: Offer
     ) -> cv.Screened:
-        folder: Any = _Spool(spool, offer.payload.chunk_bytes)
-        return screen(folder, self._layout, id, offer, self.keyring.unseal)
+        """By way of a disk, as the product reads and opens what lies there."""
+        with TemporaryDirectory() as folder:
+            disk = Spool(Path(folder))
+            disk.path(id).write_bytes(b"".join(data for _, data in sorted(spool[id].items())))
+            told = screen(disk, self._layout, id, offer, self.keyring.unseal)
+            payload, size = disk.path(id).read_bytes(), offer.payload.chunk_bytes
+        spool[id] = {n: payload[n * size : (n + 1) * size] for n in range(-(-len(payload) // size))}
+        return told
 
 
 class WatchedSession(SignedSession):
@@ -124,28 +133,3 @@ class MemoryKeyring(Keyring):
 
     def refresh(self) -> bytes:
         return self.current
-
-
-class _Spool:
-    """As `coordinator.spool.Spool`, to the one who screens."""
-
-    def __init__(self, pieces: dict[cv.UpdateId, dict[int, bytes]], chunk_bytes: int) -> None:
-        self._pieces = pieces
-        self._chunk_bytes = chunk_bytes
-
-    def path(self, id: cv.UpdateId) -> Any:
-        return _File(b"".join(data for _, data in sorted(self._pieces[id].items())))
-
-    def replace(self, id: cv.UpdateId, payload: bytes) -> None:
-        size = self._chunk_bytes
-        self._pieces[id] = {
-            n: payload[n * size : (n + 1) * size] for n in range(-(-len(payload) // size))
-        }
-
-
-class _File:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_bytes(self) -> bytes:
-        return self._data

@@ -19,10 +19,11 @@ from coordinator import vocabulary as cv
 from coordinator.combiner import succeed
 from coordinator.core import CoordinatorCore
 from coordinator.presence import Self
+from coordinator.ranges import Encoded
 from coordinator.screening import LARGEST_NORM, norm_of
-from coordinator.versions import DOWN_CODEC
+from coordinator.versions import as_received
 from experiments.simulation.party import VirtualParty
-from federation.compression import Vector, decode, encode
+from federation.compression import Vector, encode, plain, unpacked
 from federation.layout import Layout
 from federation.loopback import LoopbackBroker
 from federation.machine import Publish
@@ -140,7 +141,7 @@ class VirtualCoordinator(VirtualParty):
                     chunk = self._chunk(version, index)
                     self.session.publish(Publish(topic, chunk, qos=0))
             case cv.Evaluate(version=version):
-                figures = self._test(version, self._models[version], self._time.now_s + TESTING_S)
+                figures = self._test(version, self._as_sent(version), self._time.now_s + TESTING_S)
                 self._time.call_in(TESTING_S, lambda: self._evaluated(figures()))
             case cv.Clean(oldest=oldest):
                 for version in [version for version in self._models if version < oldest]:
@@ -158,18 +159,17 @@ class VirtualCoordinator(VirtualParty):
 
     def _screened(self, id: cv.UpdateId) -> cv.Screened:
         try:
-            delta = self._delta(id)
+            norm = norm_of(self._delta(id), self._layout.size, threads=1)
         except CodecError as error:
             return cv.Screened(id, 0.0, Reason.BAD_SHAPE, str(error))
-        norm = norm_of(delta)
         if not norm <= LARGEST_NORM:
             return cv.Screened(id, 0.0, Reason.NOT_FINITE, "not finite, or too large")
         return cv.Screened(id, norm, None)
 
-    def _delta(self, id: cv.UpdateId) -> Vector:
-        chunks = self._spool[id]
+    def _delta(self, id: cv.UpdateId) -> Encoded:
+        chunks, codec, d = self._spool[id], self._codecs[id], self._layout.size
         payload = b"".join(chunks[offset] for offset in sorted(chunks))
-        return decode(self._codecs[id], payload, self._layout.size)
+        return Encoded(plain(codec), unpacked(codec, payload, d), d)
 
     def _combine(self, order: cv.Combine) -> None:
         with np.errstate(over="ignore", invalid="ignore"):  # some attacks leave the finite numbers
@@ -179,7 +179,8 @@ class VirtualCoordinator(VirtualParty):
                 self._state,
                 order.contributions,
                 read=self._delta,
-                base=lambda version: self._models[version],
+                base=self._as_sent,
+                threads=1,
             )
         self._state = made.state
         version = order.base_version + 1
@@ -193,9 +194,13 @@ class VirtualCoordinator(VirtualParty):
 
     def _keep(self, version: int, model: Vector) -> cv.VersionInfo:
         self._models[version] = model
-        self._payloads[version] = payload = encode(DOWN_CODEC, model)
+        codec = self._settings.transfer.model_codec
+        self._payloads[version] = payload = encode(codec, model)
         manifest = manifest_of(payload, self._settings.transfer.chunk_bytes)
-        return cv.VersionInfo(version, DOWN_CODEC, manifest, self._layout)
+        return cv.VersionInfo(version, codec, manifest, self._layout)
+
+    def _as_sent(self, version: int) -> Vector:
+        return as_received(self._settings.transfer.model_codec, self._models[version])
 
     def _announce(self, info: cv.VersionInfo, slot: int, header: bytes) -> None:
         for index in range(info.payload.count):
