@@ -16,7 +16,7 @@ from device_agent.vocabulary import AgentEffect, StoreChunk
 from federation.machine import Moment, Publish, Subscribe, Unsubscribe
 from federation.messages import Chunk, Header, Request, encode
 from federation.topics import Topics
-from federation.transfer import Intake, Window
+from federation.transfer import Intake, window_for
 
 LONGEST_PATIENCE_S = 60.0
 FEW = 3.0
@@ -38,8 +38,10 @@ class Fetch:
         self._topics = topics
         self._up = topics.up(device)
         self._patience_s = transfer.patience_s
-        self._intake = Intake(header.payload, held, Window(transfer.max_window))
+        window = window_for(header.payload, transfer.max_window)
+        self._intake = Intake(header.payload, held, window)
         self._open: dict[int, str] = {}
+        self._served: list[str] = []  # subscriptions that are given back with the next asking
         self._backoff = 0
         self._heard_s = -inf  # the last arrival or request
         self._uncached = False
@@ -65,10 +67,10 @@ class Fetch:
         if not chosen:
             return []
         if self._uncached:
-            return [self._ask_coordinator(chosen)]
+            return [*self._give_back(), self._ask_coordinator(chosen)]
         fresh = {i: self._topics.model_chunk(self.header.slot, i) for i in chosen}
         self._open.update(fresh)
-        return [Subscribe(tuple(fresh.values()))]
+        return [*self._give_back(), Subscribe(tuple(fresh.values()))]
 
     def hurry(self, at: Moment) -> list[AgentEffect]:
         """Request from the coordinator what was subscribed to in vain."""
@@ -96,31 +98,33 @@ class Fetch:
             return None
         self._learn(index, at)
         self._intake.arrived(index, at.now_s)
-        effects: list[AgentEffect] = [StoreChunk(self.header, index, chunk.data)]
         if (topic := self._open.pop(index, None)) is not None:
-            effects.append(Unsubscribe((topic,)))
-        return effects
+            self._served.append(topic)
+        return [StoreChunk(self.header, index, chunk.data)]
 
     def relink(self) -> None:
         """A new connection has no subscriptions: ask anew for what is missing."""
         self._intake.forget_asked()
         self._open.clear()
+        self._served.clear()
         self._backoff = 0
         self._heard_s = -inf
         self._uncached = False
 
     def close(self) -> list[AgentEffect]:
         """Give back the subscriptions that are still open."""
-        topics, self._open = tuple(self._open.values()), {}
-        return [Unsubscribe(topics)] if topics else []
+        self._served += self._open.values()
+        self._open = {}
+        return self._give_back()
 
     def _request(self, indices: tuple[int, ...]) -> list[AgentEffect]:
         self.requests += 1
-        effects: list[AgentEffect] = []
-        stale = tuple(self._open.pop(index) for index in indices if index in self._open)
-        if stale:
-            effects.append(Unsubscribe(stale))
-        return [*effects, self._ask_coordinator(indices)]
+        self._served += [self._open.pop(index) for index in indices if index in self._open]
+        return [*self._give_back(), self._ask_coordinator(indices)]
+
+    def _give_back(self) -> list[AgentEffect]:
+        topics, self._served = tuple(self._served), []
+        return [Unsubscribe(topics)] if topics else []
 
     def _ask_coordinator(self, indices: tuple[int, ...]) -> Publish:
         return Publish(self._up, encode(Request(version=self.header.version, chunks=indices[:64])))

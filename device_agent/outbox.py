@@ -32,7 +32,7 @@ from device_agent.vocabulary import TrainingEnded
 from federation.database import open_database, transaction
 from federation.messages import Header, Offer, decode, encode
 from federation.sealing import key_id
-from federation.transfer import held_chunks, manifest_of
+from federation.transfer import held_chunks, manifest_of_file
 
 COMMIT_BYTES = 64 * 1024
 # How long the payload of a judged update is; the last two if it leads to a memory.
@@ -153,7 +153,7 @@ class Outbox:
             ledger=header.ledger,
             base_version=header.version,
             codec=header.plan.codec,
-            payload=manifest_of(payload.read_bytes(), chunk_bytes),
+            payload=manifest_of_file(payload, chunk_bytes),
             examples=outcome.examples,
             steps=outcome.steps,
             train_s=outcome.train_s,

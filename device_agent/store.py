@@ -41,11 +41,12 @@ class Store:
         for other in self._folder.iterdir():
             if other not in (path, self.checkpoint, self._header):
                 other.unlink()
-        if not path.exists():
+        is_new = not path.exists()
+        if is_new:
             path.touch(mode=0o600)
         if path.stat().st_size != manifest.size:
             os.truncate(path, manifest.size)
-        held = held_chunks(path, manifest)
+        held = frozenset[int]() if is_new else held_chunks(path, manifest)
         if len(held) < manifest.count:
             self.forget_training()  # it is about another version: this one was never whole
         try:

@@ -14,7 +14,7 @@ from config.settings import AgentSettings
 from device_agent.vocabulary import TrainingEnded, TrainingFailed, TrainingStalled
 from federation.layout import Layout
 from federation.messages import Header
-from federation.sizes import encoded_size, sealed_size
+from federation.sizes import encoded_size, sealed_size, size_bounds
 from learning.process import WAITING_FOR_ROOM, Worker
 
 Outcome: TypeAlias = TrainingStalled | TrainingEnded | TrainingFailed
@@ -149,9 +149,9 @@ class Trainer:
 
 
 def outcome_bytes(header: Header) -> int:
-    """What a training on this version gives, on disk: its payload, and its residual or memory."""
+    """What a training on this version gives, on disk, at most: payload, and residual or memory."""
     elements = Layout.from_wire(header.layout).size
-    whole, encoded = (encoded_size(codec, elements) for codec in ("float32", header.plan.codec))
+    whole, encoded = encoded_size("float32", elements), size_bounds(header.plan.codec, elements)[1]
     sent = sealed_size(encoded) if header.seal else encoded
     return sent if encoded == whole and not header.plan.memory else sent + whole
 

@@ -22,11 +22,14 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
 from config.settings import TrainingPlan
 from federation.layout import MAX_TENSORS, Layout, LayoutError
+from federation.sizes import CODECS
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 120 * 1024
@@ -155,6 +158,16 @@ class DevicePresence(_Message):
     privacy: Text = ""
 
 
+def _with_any_codec(plan: Any, read: ValidatorFunctionWrapHandler) -> TrainingPlan:
+    """A plan whose codec is unknown here is well formed: its reader says what is the matter."""
+    codec = plan.get("codec") if isinstance(plan, dict) else None
+    if not isinstance(codec, str) or codec in CODECS or len(codec) > 40:
+        known: TrainingPlan = read(plan)
+        return known
+    known = read({**plan, "codec": "float32"})
+    return known.model_copy(update={"codec": codec})
+
+
 class Header(_Message):
     """The current version: where its chunks lie, what it is, and what to do with it.
 
@@ -172,7 +185,7 @@ class Header(_Message):
     payload: Manifest
     layout: Annotated[tuple[Any, ...], Field(max_length=MAX_TENSORS)]
     task: Text
-    plan: TrainingPlan
+    plan: Annotated[TrainingPlan, WrapValidator(_with_any_codec)]
     max_staleness: Count
     invited: Annotated[float, Field(gt=0, le=1)]
     boot: Count = 0
@@ -300,7 +313,7 @@ def encode(message: SmallMessage) -> bytes:
     Raises:
         MessageError: it would not fit into `MAX_MESSAGE_BYTES`.
     """
-    fields = message.model_dump()
+    fields = message.model_dump(warnings=False)  # a codec may be unknown here
     payload: bytes = msgpack.packb({"protocol": PROTOCOL, **fields})
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MessageError(

@@ -1,37 +1,40 @@
 """One attempt to connect to a broker by paho-mqtt, and what comes of it; nothing else imports paho.
 
 The loop around the socket is our own. paho's gives up a link that is slow, when the answer to a
-ping waits behind other bytes; this one asks `patience.Pulse`, and tells it what moves.
+ping waits behind other bytes; this one asks `patience.Pulse`, and tells it what moves. Chunks pass
+by paho where they come in (`chunk_link`), and go out through its queue (`backlog`).
 """
 
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from config.settings import Link
+from federation.backlog import Backlog, packet_of
+from federation.chunk_link import PUBLISH, ChunkLink
+from federation.doorbell import Doorbell
 from federation.kernel import send_at_once, unacknowledged_bytes
 from federation.machine import Linked, Publish, Received
 from federation.password import password_of
 from federation.patience import Pulse
-from federation.session import LOW_WATER_BYTES, MOST_WAITING_BYTES, Drained, Identity, Inbox
+from federation.session import MOST_WAITING_BYTES, Drained, Identity, Inbox
 
 CONNECT_TIMEOUT_S = 10.0
 LOOP_S = 1.0
 PAUSE_S = 0.02
 MAX_IN_FLIGHT = 100
 MAX_QUEUED = 60_000
+# So many packets are read before it is looked what there is to write.
+MOST_PACKETS = 64
 # A connection that held so long, or carried so much, was of use.
 STABLE_S = 0.5
 WORTH_BYTES = 64 * 1024
@@ -58,15 +61,12 @@ class Connection:
         self._linked_s: float | None = None
         self._is_modest = False
         self._reason = ""
-        self._lock = threading.Lock()
-        self._bulk: deque[tuple[mqtt.MQTTMessageInfo, int]] = deque()
-        self._bulk_bytes = 0
-        self._carried_bytes = 0
+        self.backlog = Backlog(lambda: inbox(Drained()))
+        self._chunks: ChunkLink | None = None
+        self._came_bytes = 0
         self._pulse = Pulse(link.keepalive_s, self._began_s)
         self._unsent_bytes = 0
-        self._woken, self._waker = socket.socketpair()
-        for end in (self._woken, self._waker):
-            end.setblocking(False)
+        self._bell = Doorbell()
         self._adopt: Callable[[Connection], bool] = lambda _: False
         self.client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
@@ -87,9 +87,8 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
-        client.on_socket_open = lambda _c, _d, link: send_at_once(link)
+        client.on_socket_open = self._on_socket_open
         # With this set, other threads never write to the socket: that is for our loop alone.
         client.on_socket_register_write = lambda *_: None
 
@@ -102,7 +101,7 @@ class Connection:
         """
         self._adopt = adopt
         where = f"{self._link.host}:{self._link.port}"
-        with self._woken, self._waker:
+        with self._bell:
             try:
                 self.client.connect(self._link.host, self._link.port, self._link.keepalive_s)
             except (OSError, ValueError) as error:
@@ -125,29 +124,38 @@ class Connection:
 
     def _turn(self) -> MQTTErrorCode:
         """Wait for something to read, or room to write, or a message of another thread."""
-        client, link = self.client, self.client.socket()
-        if link is None:
+        client, link = self.client, self._chunks
+        if link is None or client.socket() is None:
             return MQTTErrorCode.MQTT_ERR_NO_CONN
         full = self._waiting_bytes() >= MOST_WAITING_BYTES
-        undecoded = not full and isinstance(link, ssl.SSLSocket) and link.pending() > 0
+        unread = not full and not link.drained
+        sources: list[Any] = [self._bell] if full else [link, self._bell]
         readable, writable, _ = select.select(
-            [self._woken] if full else [link, self._woken],
+            sources,
             [link] if client.want_write() else [],
             [],
-            PAUSE_S if full else 0.0 if undecoded else self._longest_wait_s(),
+            PAUSE_S if full else 0.0 if unread else self._longest_wait_s(),
         )
         code = MQTTErrorCode.MQTT_ERR_SUCCESS
-        if full or undecoded or link in readable:
+        if full or unread or link in readable:
             self._pulse.came(time.monotonic())  # or may have: nobody looks while it is full
-        if undecoded or link in readable:
-            code = client.loop_read()
-        if self._woken in readable:
-            self._woken.recv(65536)
+        if unread or link in readable:
+            code = self._read(link)
+        if self._bell in readable:
+            self._bell.answer()
         if code == MQTTErrorCode.MQTT_ERR_SUCCESS and client.want_write():
             if link in writable:
                 self._pulse.left(time.monotonic())
             code = client.loop_write()
         return code
+
+    def _read(self, link: ChunkLink) -> MQTTErrorCode:
+        for _ in range(MOST_PACKETS):
+            if self._waiting_bytes() >= MOST_WAITING_BYTES or not link.advance():
+                break
+            if (code := self.client.loop_read()) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return code
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _longest_wait_s(self) -> float:
         """An idle link is looked at when something is due; one that works is, every second."""
@@ -159,44 +167,33 @@ class Connection:
         """Undo the cycle between this and its client, so that its sockets are closed at once."""
         client = self.client
         client.on_connect = client.on_subscribe = client.on_message = None
-        client.on_publish = client.on_disconnect = None
+        client.on_disconnect = client.on_socket_open = None
+        self._chunks = None
 
     def publish(self, message: Publish) -> bool:
         """Queue a message for the network thread; False if the queue is full or the link gone."""
-        info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
-        self._wake()
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+        if message.qos > 0:
+            info = self.client.publish(message.topic, message.payload, message.qos, message.retain)
+            self._bell.ring()
+            return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+        # As paho does it, without its copies.
+        if self.client.socket() is None:
             return False
-        if message.qos == 0:
-            with self._lock:
-                self._bulk.append((info, len(message.payload)))
-                self._bulk_bytes += len(message.payload)
+        packet: Any = packet_of(message)
+        leaving: Any = self.backlog.add(len(message.payload))
+        self.client._packet_queue(PUBLISH, packet, 0, 0, leaving)
+        self._bell.ring()
         return True
 
     def subscribe(self, topics: list[tuple[str, int]]) -> None:
         """Queue a subscription for the network thread."""
         self.client.subscribe(topics)
-        self._wake()
+        self._bell.ring()
 
     def unsubscribe(self, topics: list[str]) -> None:
         """Queue the end of a subscription for the network thread."""
         self.client.unsubscribe(topics)
-        self._wake()
-
-    def _wake(self) -> None:
-        with suppress(OSError):  # it is awake already, or ended
-            self._waker.send(b"-")
-
-    def backlog_bytes(self, leaving: int | None = None) -> int:
-        """Bytes of QoS 0 messages that have not left yet, without the one that leaves just now."""
-        with self._lock:
-            while self._bulk and (
-                self._bulk[0][0].is_published() or self._bulk[0][0].mid == leaving
-            ):
-                size = self._bulk.popleft()[1]
-                self._bulk_bytes -= size
-                self._carried_bytes += size
-            return self._bulk_bytes
+        self._bell.ring()
 
     def linked_for_s(self) -> float:
         """How long it could be used, in seconds."""
@@ -206,7 +203,8 @@ class Connection:
         """Whether it held, or carried anything to speak of."""
         if self._linked_s is None:
             return False
-        return self.linked_for_s() >= STABLE_S or self._carried_bytes >= WORTH_BYTES
+        carried_bytes = self._came_bytes + self.backlog.carried_bytes
+        return self.linked_for_s() >= STABLE_S or carried_bytes >= WORTH_BYTES
 
     def say_goodbye(self, farewell: Publish | None) -> None:
         """Let the farewell leave, then disconnect so that the broker keeps the will back."""
@@ -214,11 +212,11 @@ class Connection:
             info = self.client.publish(
                 farewell.topic, farewell.payload, farewell.qos, farewell.retain
             )
-            self._wake()
+            self._bell.ring()
             if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 info.wait_for_publish(timeout=1.0)
         self.client.disconnect()
-        self._wake()
+        self._bell.ring()
 
     def _is_dead(self) -> bool:
         """Whether it is to be given up; asks the other end for a sign of life when it is time."""
@@ -237,8 +235,8 @@ class Connection:
 
     def _look_what_left(self, now_s: float) -> None:
         """What paho has no more may be under way: the kernel knows what the other end has."""
-        link = self.client.socket()
-        if link is None or self.client.want_write():
+        link = self._chunks
+        if link is None or self.client.socket() is None or self.client.want_write():
             return
         unsent_bytes = unacknowledged_bytes(link)
         if unsent_bytes < self._unsent_bytes:
@@ -246,6 +244,14 @@ class Connection:
         self._unsent_bytes = unsent_bytes
         if unsent_bytes == 0:
             self._pulse.emptied()
+
+    def _on_socket_open(self, client: mqtt.Client, _data: Any, link: Any) -> None:
+        send_at_once(link)
+        client._sock = self._chunks = ChunkLink(link, self._took)
+
+    def _took(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._came_bytes += len(payload)
+        self._inbox(Received(topic, payload, retained))
 
     def _on_connect(
         self, client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any
@@ -281,15 +287,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = "\ufffd"
-        self._carried_bytes += len(message.payload)
-        self._inbox(Received(topic, bytes(message.payload), bool(message.retain)))
-
-    def _on_publish(
-        self, _client: mqtt.Client, _data: Any, mid: int, _code: Any, _properties: Any
-    ) -> None:
-        # paho marks a message as published only after this call.
-        if self._bulk and self.backlog_bytes(leaving=mid) < LOW_WATER_BYTES:
-            self._inbox(Drained())
+        self._took(topic, bytes(message.payload), bool(message.retain))
 
     def _on_disconnect(
         self, _client: mqtt.Client, _data: Any, _flags: Any, code: Any, _properties: Any

@@ -83,7 +83,7 @@ class PahoSession:
     def backlog_bytes(self) -> int:
         """Bytes of chunks that were handed over and have not left yet."""
         connection = self._connection
-        return connection.backlog_bytes() if connection is not None else 0
+        return len(connection.backlog) if connection is not None else 0
 
     @property
     def disbelieved(self) -> Mapping[str, int]:

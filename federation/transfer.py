@@ -14,6 +14,7 @@ from math import inf
 from pathlib import Path
 
 from federation.messages import DIGEST_BYTES, Manifest
+from federation.session import HIGH_WATER_BYTES
 
 TARGET_DELAY_S = 0.5
 
@@ -31,6 +32,14 @@ def manifest_of(payload: bytes | memoryview, chunk_bytes: int) -> Manifest:
     return Manifest(size=len(view), chunk_bytes=chunk_bytes, digests=digests)
 
 
+def manifest_of_file(path: Path, chunk_bytes: int) -> Manifest:
+    """As `manifest_of`, with no more than a chunk of the payload in memory."""
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(chunk_bytes), b"")
+        digests = b"".join(chunk_digest(piece) for piece in pieces)
+    return Manifest(size=path.stat().st_size, chunk_bytes=chunk_bytes, digests=digests)
+
+
 def held_chunks(path: Path, manifest: Manifest) -> frozenset[int]:
     """The chunks of a payload that a file holds whole and unaltered, by their digests."""
     with path.open("rb") as file:
@@ -44,15 +53,17 @@ def held_chunks(path: Path, manifest: Manifest) -> frozenset[int]:
 class Window:
     """How many chunks may be under way, so that small messages still get through.
 
-    A chunk's delay, from asking to arrival, is what any message behind it waits. The window grows
-    by one chunk for each full window that came in well under `TARGET_DELAY_S` and shrinks when a
-    chunk took longer (the idea of LEDBAT, RFC 6817, at chunk granularity); after a silence it
-    starts anew.
+    A chunk's delay, from asking to arrival, is what any message behind it waits. The window doubles
+    until a chunk takes half of `TARGET_DELAY_S` for the first time, as what is asked for next then
+    takes the whole of it at most. From then on it grows by one chunk for each full window that came
+    in well under the target, and shrinks when a chunk took longer (the idea of LEDBAT, RFC 6817, at
+    chunk granularity); after a silence it starts anew, and with care.
     """
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._credit = float(min(2, maximum))
+        self._is_fast = True
 
     @property
     def size(self) -> int:
@@ -61,14 +72,23 @@ class Window:
 
     def arrived(self, delay_s: float) -> None:
         """Learn from one chunk that came `delay_s` after it was asked for."""
+        if delay_s < TARGET_DELAY_S / 2:
+            more = 1.0 if self._is_fast else 1 / self._credit
+            self._credit = min(float(self._maximum), self._credit + more)
+            return
+        self._is_fast = False
         if delay_s > TARGET_DELAY_S:
             self._credit = max(1.0, self._credit * 0.7)
-        elif delay_s < TARGET_DELAY_S / 2:
-            self._credit = min(float(self._maximum), self._credit + 1 / self._credit)
 
     def silent(self) -> None:
         """Nothing came: begin with the smallest window."""
         self._credit = 1.0
+        self._is_fast = False
+
+
+def window_for(manifest: Manifest, most_chunks: int) -> Window:
+    """A new window, of no more bytes than a sender takes in without dropping some."""
+    return Window(max(1, min(most_chunks, HIGH_WATER_BYTES // manifest.chunk_bytes)))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 It speaks the same lines as `learning.worker`. The delta of an update follows from the device (the
 stem of its chunk file) and from the update's sequence number alone, whoever was killed in between;
 its elements are small integers, so that sums of them are exact in float32 in any order. The chunk
-file is JSON: how many `updates` this device makes, and how long a training takes (`train_s`).
+file is JSON: how many `updates` this device makes, and how long a training takes (`train_s`); with
+a `gate`, an update that is written is not told of before that file holds its number or a later one.
 On a full disk it waits with what was trained, as the real one does.
 """
 
@@ -31,6 +32,7 @@ ELEMENTS = int(os.environ.get("STUB_ELEMENTS", "3000"))
 PATTERN = 1021
 LARGEST = 8
 RETRY_S = 0.2
+GATE_S = 0.01
 
 
 def known_delta(device: str, sequence: int, elements: int = ELEMENTS) -> npt.NDArray[np.float32]:
@@ -41,9 +43,10 @@ def known_delta(device: str, sequence: int, elements: int = ELEMENTS) -> npt.NDA
     return np.resize(pattern, elements).astype(np.float32)
 
 
-def a_stub_chunk(path: Path, updates: int, train_s: float = 0.0) -> Path:
+def a_stub_chunk(path: Path, updates: int, train_s: float = 0.0, gate: Path | None = None) -> Path:
     """What a device of this worker knows: `path`, named after the device."""
-    path.write_text(json.dumps({"updates": updates, "train_s": train_s}))
+    known = {"updates": updates, "train_s": train_s, "gate": gate and str(gate)}
+    path.write_text(json.dumps(known))
     return path
 
 
@@ -68,6 +71,9 @@ def _train(command: dict[str, Any]) -> dict[str, Any]:
     while not _is_written(output, payload):
         _tell({"event": "progress", "phase": WAITING_FOR_ROOM, "done": 1.0}, command)
         _wait(RETRY_S)
+    if gate := about.get("gate"):
+        while int(Path(gate).read_text() or -1) < sequence:
+            _wait(GATE_S)
     return {"event": "trained", "examples": 1, "steps": 1, "seconds": 0.0, "metrics": {}}
 
 

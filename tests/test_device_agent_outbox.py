@@ -173,7 +173,7 @@ def test_a_kill_before_the_transaction_leaves_nothing_of_the_update(tmp_path: Pa
         "outbox = Outbox(folder)\n"
         "commit(outbox, b'first')\n"
         "write(outbox)\n"
-        "module.manifest_of = die\n"
+        "module.manifest_of_file = die\n"
         "outbox.commit(HEADER, OUTCOME, 1024)\n",
     )
     outbox = Outbox(tmp_path)

@@ -154,7 +154,7 @@ def test_a_chunk_that_has_no_room_ends_the_fetch_and_the_next_goes_on_with_what_
     bench(heard(TOPICS.model, HEADER))
     bench(Prepared(HEADER, frozenset()))
     chunk = Chunk(3, 0, PAYLOAD[:1024])
-    stored, _ = bench(heard(TOPICS.model_chunk(1, 0), chunk.encode()))
+    (stored,) = bench(heard(TOPICS.model_chunk(1, 0), chunk.encode()))
     assert kinds([stored]) == ["StoreChunk"]
     assert kinds(bench.refuse(stored)) == ["Unsubscribe"]
     assert bench.refuse(StoreChunk(HEADER, 1, PAYLOAD[1024:])) == [], "of the fetch that is over"

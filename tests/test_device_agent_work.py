@@ -73,7 +73,7 @@ def test_the_phases_follow_each_other_and_end_where_they_began() -> None:
     for index in (0, 1):
         piece = PAYLOAD[1024 * index : 1024 * (index + 1)]
         assert one.chunk(Chunk(3, index, piece), index, at())
-    assert kinds(one.go_on(True, True, at())) == ["Log", "Train"]
+    assert kinds(one.go_on(True, True, at())) == ["Unsubscribe", "Log", "Train"]
     assert one.phase is Phase.TRAINING
     assert one.ended(ended(3)) == [Commit(header(3), ended(3))]
     one.committed((LEDGER, 3))

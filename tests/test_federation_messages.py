@@ -453,8 +453,10 @@ def test_a_header_without_a_true_layout_is_refused(layout: object) -> None:
         {"epochs": 0},
         {"batch_size": 2.0},
         {"augment": 1},
-        {"codec": "zip"},
+        {"codec": 8},
+        {"codec": "x" * 41},
         {"x": 1},
+        {"codec": "zip", "epochs": 0},
     ],
 )
 def test_a_header_with_a_plan_that_the_settings_forbid_is_refused(
@@ -463,6 +465,15 @@ def test_a_header_with_a_plan_that_the_settings_forbid_is_refused(
     fields = wire("header")
     fields["plan"] |= changes
     assert refused_fields(fields).startswith("header.plan")
+
+
+def test_a_plan_with_a_codec_that_is_unknown_here_is_read_so_that_it_can_be_declined() -> None:
+    fields = wire("header")
+    fields["plan"] |= {"codec": "zip"}
+    header = decode(msgpack.packb(fields))
+    assert isinstance(header, Header)
+    assert header.plan == TrainingPlan().model_copy(update={"codec": "zip"})
+    assert decode(encode(header)) == header
 
 
 def test_a_plan_may_leave_out_what_has_a_default() -> None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import random
 from math import inf
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.messages import Manifest
-from federation.transfer import TARGET_DELAY_S, Intake, Window, chunk_digest, manifest_of
+from federation.transfer import (
+    TARGET_DELAY_S,
+    Intake,
+    Window,
+    chunk_digest,
+    manifest_of,
+    manifest_of_file,
+    window_for,
+)
 
 QUICK_S = TARGET_DELAY_S / 10
 SLOW_S = TARGET_DELAY_S * 2
@@ -55,9 +64,13 @@ def test_the_chunks_of_a_manifest_are_the_payload(size: int, chunk_bytes: int) -
     assert manifest.digests == b"".join(map(chunk_digest, pieces))
 
 
-def test_a_manifest_is_the_same_whatever_holds_the_bytes() -> None:
+def test_a_manifest_is_the_same_whatever_holds_the_bytes(tmp_path: Path) -> None:
     payload = content(4096)
     assert manifest_of(memoryview(payload).cast("f"), 1024) == manifest_of(payload, 1024)
+    file = tmp_path / "payload"
+    file.write_bytes(payload)
+    for chunk_bytes in (1024, 1500, 5000):
+        assert manifest_of_file(file, chunk_bytes) == manifest_of(payload, chunk_bytes)
 
 
 def test_a_digest_is_sixteen_bytes_of_blake2b() -> None:
@@ -84,12 +97,47 @@ def test_a_window_grows_to_its_maximum_while_chunks_come_quickly() -> None:
 
 def test_a_window_grows_by_a_chunk_for_about_a_window_of_quick_ones() -> None:
     window = Window(64)
+    window.arrived(TARGET_DELAY_S * 0.7)  # it doubles no more
     quick = 0
     while window.size < 10:
         window.arrived(QUICK_S)
         quick += 1
     # 2 + 3 + ... + 9 = 44 chunks fill the windows from 2 to 9 once each.
     assert 44 <= quick <= 50
+
+
+def test_a_window_doubles_until_a_chunk_takes_half_of_the_target() -> None:
+    window = Window(64)
+    sizes = []
+    for _ in range(3):
+        for _ in range(window.size):
+            window.arrived(QUICK_S)
+        sizes.append(window.size)
+    assert sizes == [4, 8, 16]
+    window.arrived(TARGET_DELAY_S * 0.6)
+    for _ in range(16):
+        window.arrived(QUICK_S)
+    assert window.size in (16, 17)
+
+
+def test_after_a_silence_a_window_does_not_double() -> None:
+    window = Window(64)
+    window.silent()
+    window.arrived(QUICK_S)
+    window.arrived(QUICK_S)
+    window.arrived(QUICK_S)
+    assert window.size == 2
+
+
+def test_large_chunks_make_a_small_window() -> None:
+    sizes = []
+    for chunk_bytes in (1024, 512 * 1024, 1024 * 1024):
+        manifest = Manifest(size=1, chunk_bytes=chunk_bytes, digests=bytes(16))
+        window = window_for(manifest, 16)
+        for _ in range(100):
+            window.arrived(QUICK_S)
+        sizes.append(window.size)
+    assert sizes == [16, 4, 2]
 
 
 def test_a_window_shrinks_when_chunks_are_slow_and_one_is_always_allowed() -> None:
