@@ -100,7 +100,8 @@ class CoordinatorCore:
         if self.linked and at.now_s >= self._birth_s:
             effects += self._be_born(at)
         if not self.storage.blocked:
-            effects += self.progression.go_on(self.roster.working, self.linked, at)
+            working, news = self.roster.working, self.roster.news()
+            effects += self.progression.go_on(working, self.linked, at, news)
         effects += self.uploads.expire(at)
         for device in self.roster.expire(at):
             effects.append(Log(Level.INFO, "device did not come back", {"device": device}))

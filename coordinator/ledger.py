@@ -50,37 +50,11 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def judge(self, verdict: Judge) -> None:
-        """An update was accepted, or refused."""
-        id, offer = verdict.id, verdict.offer
-        accepted = verdict.refusal is None
-        name = (id.device, id.outbox, id.sequence)
+    def judge(self, *verdicts: Judge) -> None:
+        """These updates were accepted, or refused: all are in the ledger, or none is."""
         with transaction(self._db):
-            # An update that was refused may be offered again, if the receipt was lost.
-            self._db.execute(
-                "DELETE FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
-                "AND refusal IS NOT NULL",
-                name,
-            )
-            self._db.execute(
-                "INSERT INTO updates VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                (
-                    *name,
-                    offer.base_version,
-                    offer.examples,
-                    offer.steps,
-                    offer.train_s,
-                    offer.codec,
-                    offer.payload.size,
-                    None if accepted else str(verdict.refusal),
-                    None if accepted else verdict.detail,
-                    verdict.norm if accepted else None,
-                    msgpack.packb(offer.metrics),
-                    time.time(),
-                ),
-            )
-            if not accepted:
-                self._count_refusal(id.device, str(verdict.refusal), verdict.detail)
+            for verdict in verdicts:
+                self._enter(verdict)
 
     def is_accepted(self, id: UpdateId) -> bool:
         """Whether an update was accepted, and not set aside since."""
@@ -281,6 +255,32 @@ class Ledger:
             "GROUP BY device"
         )
         return dict(rows.fetchall())
+
+    def _enter(self, verdict: Judge) -> None:
+        id, offer = verdict.id, verdict.offer
+        accepted = verdict.refusal is None
+        name = (id.device, id.outbox, id.sequence)
+        # An update that was refused may be offered again, if the receipt was lost.
+        self._db.execute(
+            "DELETE FROM updates WHERE device = ? AND outbox = ? AND sequence = ? "
+            "AND refusal IS NOT NULL",
+            name,
+        )
+        self._db.execute(
+            f"INSERT INTO updates VALUES (NULL, {', '.join('?' * 14)}, 0)",
+            (
+                *name,
+                *(offer.base_version, offer.examples, offer.steps, offer.train_s),
+                *(offer.codec, offer.payload.size),
+                None if accepted else str(verdict.refusal),
+                None if accepted else verdict.detail,
+                verdict.norm if accepted else None,
+                msgpack.packb(offer.metrics),
+                time.time(),
+            ),
+        )
+        if not accepted:
+            self._count_refusal(id.device, str(verdict.refusal), verdict.detail)
 
     def _count_refusal(self, device: str, reason: str, detail: str) -> None:
         self._db.execute(

@@ -9,8 +9,8 @@ median here).
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
-from statistics import median
 
 WINDOW = 10_000
 # The median of fewer tells nothing: of two, each would be clipped to half way to the other.
@@ -23,6 +23,7 @@ class Norms:
     def __init__(self, remembered: Iterable[tuple[str, float]] = ()) -> None:
         """Begin with what the ledger remembers, oldest first."""
         self._latest: dict[str, float] = {}
+        self._sorted: list[float] = []  # asked for at each update, so it is kept in order
         for device, norm in remembered:
             self.add(device, norm)
 
@@ -30,10 +31,12 @@ class Norms:
         """An update was accepted. One of norm zero tells nothing of how long updates are."""
         if norm <= 0:
             return
-        self._latest.pop(device, None)
+        if device in self._latest:
+            self._forget(device)
+        elif len(self._latest) == WINDOW:
+            self._forget(next(iter(self._latest)))
         self._latest[device] = norm
-        if len(self._latest) > WINDOW:
-            del self._latest[next(iter(self._latest))]
+        insort(self._sorted, norm)
 
     def median(self, without: frozenset[str] = frozenset()) -> float | None:
         """The median norm; None while too few devices have sent something.
@@ -41,8 +44,21 @@ class Norms:
         Args:
             without: devices that have no say in it.
         """
-        norms = [norm for device, norm in self._latest.items() if device not in without]
-        return median(norms) if len(norms) >= FEWEST else None
+        passed_over = sorted(self._latest[device] for device in without if device in self._latest)
+        count = len(self._sorted) - len(passed_over)
+        if count < FEWEST:
+            return None
+        lower, upper = (self._nth(n, passed_over) for n in ((count - 1) // 2, count // 2))
+        return (lower + upper) / 2
+
+    def _forget(self, device: str) -> None:
+        del self._sorted[bisect_left(self._sorted, self._latest.pop(device))]
+
+    def _nth(self, n: int, passed_over: list[float]) -> float:
+        """The n-th smallest, from 0, of those that are not passed over (in ascending order)."""
+        for norm in passed_over:
+            n += bisect_left(self._sorted, norm) <= n
+        return self._sorted[n]
 
 
 def clip(norm: float, bound: float | None) -> float:

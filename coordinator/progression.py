@@ -5,13 +5,16 @@ OPEN --trigger: Combine--> COMBINING --Combined: announce, evaluate--> OPEN
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Set
 from math import inf
 from typing import Any
 
 from config.failures import ExitCode
 from config.settings import CoordinatorSettings
+from coordinator.cohort import Cohort
 from coordinator.cooldown import LONGEST_WAIT_S, Cooldown
+from coordinator.header import header_of
 from coordinator.norms import Norms
 from coordinator.standing import Standing
 from coordinator.trigger import candidates, chosen, contribution, deadline_s
@@ -31,7 +34,6 @@ from coordinator.vocabulary import (
     UpdateId,
     VersionInfo,
 )
-from federation.invitation import is_invited
 from federation.machine import Level, Log, Moment, Stop
 from federation.messages import Header, Reason, encode
 from federation.sealing import key_id
@@ -64,6 +66,10 @@ class Progression:
         self.standing = Standing(settings.standing, memory.marks, memory.entries)
         self._holders = set(memory.holders) if settings.training.memory else None
         self._lets_in_s = inf  # when updates that wait for their device's turn are let in
+        self._cohort = Cohort(self._rule)
+        self._counted: frozenset[str] | None = None
+        self._waiting = Counter(accepted.id.device for accepted in self.buffer)
+        self._is_new = True  # something has changed since it was looked whether it is time
 
     @property
     def next_base(self) -> int:
@@ -89,24 +95,7 @@ class Progression:
 
     def header(self) -> Header:
         """The header of the current version."""
-        current = self.current
-        return Header(
-            ledger=self._memory.ledger,
-            version=current.version,
-            slot=current.version % self._settings.transfer.slots,
-            codec=current.codec,
-            payload=current.payload,
-            layout=tuple(current.layout.to_wire()),
-            task=self._settings.task,
-            plan=self._settings.training,
-            max_staleness=self._rule.max_staleness,
-            invited=self._rule.fraction,
-            boot=self._boot,
-            draw=self._draw,
-            founded=self._memory.founded,
-            seal=current.seal,
-            signer=self._memory.signer,
-        )
+        return header_of(self._settings, self._memory, self.current, self._boot, self._draw)
 
     def announce(self, at: Moment) -> list[CoordinatorEffect]:
         """Publish the current version; the first time begins the first round."""
@@ -127,6 +116,8 @@ class Progression:
     def accept(self, accepted: Accepted, at: Moment) -> None:
         """An update is in the ledger and waits for its version."""
         self.buffer.append(accepted)
+        self._waiting[accepted.id.device] += 1
+        self._is_new = True
         self._norms.add(accepted.id.device, accepted.norm)
         self._first_s = min(self._first_s, at.now_s)
 
@@ -141,46 +132,48 @@ class Progression:
         dropped = tuple(id for id in ids if id.device in self.standing.quarantined)
         if not dropped:
             return []
-        self.buffer = [accepted for accepted in self.buffer if accepted.id not in dropped]
+        self._keep_but(set(dropped))
         return [SetAside(dropped)]
 
     def wait_s(self, device: str, at: Moment) -> float | None:
         """How long a device is to keep its update, as others have their turn; None if not."""
-        waiting = sum(accepted.id.device == device for accepted in self.buffer)
+        waiting = self._waiting[device]
         if waiting >= MOST_WAITING:
             return LONGEST_WAIT_S  # each enters a version of its own: more would only pile up
         return self._cooldown.wait_s(device, waiting > 0, self.next_base + 1, at)
 
-    def go_on(self, there: Collection[str], linked: bool, at: Moment) -> list[CoordinatorEffect]:
+    def go_on(
+        self, there: Set[str], linked: bool, at: Moment, news: Collection[str] | None = None
+    ) -> list[CoordinatorEffect]:
         """Make the next version if it is time.
 
         Args:
             there: the devices that may be waited for.
+            news: those that came or went since the last call; None if that is not known.
         """
+        self._look(there, news)
         if self.test_is_due and self.announced:
             self.test_is_due = False
             return self._evaluate()
-        self._cooldown.count(len(there) - sum(d in there for d in self.standing.quarantined))
         if self._combining or not self.announced or self.finished:
+            return []
+        overdue = at.now_s >= self._deadline_s
+        if not (overdue or self._is_new or at.now_s >= self._lets_in_s):
+            return []
+        self._is_new, self._lets_in_s = False, inf
+        at_most_barred = len(there) if self._cooldown.versions else len(self.standing.quarantined)
+        if not overdue and len(self.buffer) < self._cohort.fewest(at_most_barred):
             return []
         version = self.current.version
         barred = self._barred(there, at)
         ready = candidates(self.buffer, barred)
-        overdue = at.now_s >= self._deadline_s
-        taken = chosen(self._rule, ready, self._cohort(there, ready, barred), overdue)
+        taken = chosen(self._rule, ready, self._cohort.expected(ready, barred), overdue)
         if taken:
             self._combining = True
             self._in_making = frozenset(accepted.id for accepted in taken)
-            longest, known = self.median_norm, self._is_known
-            return [
-                Combine(
-                    version,
-                    tuple(
-                        contribution(self._rule, a, version, longest, known=known(a.id))
-                        for a in taken
-                    ),
-                )
-            ]
+            rule, longest, known = self._rule, self.median_norm, self._is_known
+            parts = (contribution(rule, a, version, longest, known=known(a.id)) for a in taken)
+            return [Combine(version, tuple(parts))]
         return self._draw_again(linked, at) if overdue else []
 
     def refused(self, id: UpdateId, reason: Reason) -> list[CoordinatorEffect]:
@@ -190,11 +183,12 @@ class Progression:
 
     def quarantine(self, entries: Mapping[str, Entry]) -> list[CoordinatorEffect]:
         """Somebody changed by hand who is in quarantine."""
+        self._is_new = True
         return self.standing.take(entries) + self.set_aside()
 
     def combine_failed(self) -> None:
         """The next version could not be kept: it is made again, of whatever is there then."""
-        self._combining = False
+        self._combining, self._is_new = False, True
         self._in_making = frozenset()
 
     def combined(self, event: Combined, linked: bool, at: Moment) -> list[CoordinatorEffect]:
@@ -209,7 +203,7 @@ class Progression:
         self._cooldown.made(version, [id.device for id in used], at)
         if self._holders is not None:
             self._holders |= {(id.device, id.outbox) for id in used}
-        self.buffer = [accepted for accepted in self.buffer if accepted.id not in used]
+        self._keep_but(used)
         self._draw = 0
         self._begin_round(at)
         facts = {
@@ -267,27 +261,31 @@ class Progression:
         return None if self._holders is None else (id.device, id.outbox) in self._holders
 
     def _begin_round(self, at: Moment) -> None:
+        self._is_new = True
         self._round_s = at.now_s
         self._first_s = at.now_s if self.buffer else inf
 
     def _barred(self, there: Collection[str], at: Moment) -> frozenset[str]:
         """The devices that cool down, of those whose update is there or that are waited for."""
         waiting = {accepted.id.device for accepted in self.buffer}
-        if self._rule.trigger == "rounds":
+        if self._rule.trigger == "rounds" and self._cooldown.versions:
             waiting.update(there)
         barred = self._cooldown.barred(waiting, self.current.version + 1, at)
         self._lets_in_s = self._cooldown.gives_way_s if barred else inf
         return barred | self.standing.quarantined
 
-    def _cohort(
-        self, there: Collection[str], ready: tuple[Accepted, ...], barred: frozenset[str]
-    ) -> int:
-        """How many invited devices are there now, or have delivered already."""
-        if self._rule.trigger != "rounds":
-            return 0  # nobody is waited for
-        version, fraction = self.current.version, self._rule.fraction
-        invited = {d for d in there if is_invited(d, version, self._draw, fraction)}
-        return len((invited - barred) | {accepted.id.device for accepted in ready})
+    def _look(self, there: Set[str], news: Collection[str] | None) -> None:
+        """Who is there, and who of them is invited; no more is done than there is news."""
+        quarantined = self.standing.quarantined
+        if news is None or news or quarantined is not self._counted:
+            self._is_new, self._counted = True, quarantined
+            self._cooldown.count(len(there) - sum(device in there for device in quarantined))
+        self._cohort.look(there, news, self.current.version, self._draw)
+
+    def _keep_but(self, gone: Set[UpdateId]) -> None:
+        """These updates wait no more."""
+        self.buffer = [accepted for accepted in self.buffer if accepted.id not in gone]
+        self._waiting = Counter(accepted.id.device for accepted in self.buffer)
 
     def _draw_again(self, linked: bool, at: Moment) -> list[CoordinatorEffect]:
         """A deadline passed with too few updates: wait once more; a round invites anew."""

@@ -21,13 +21,21 @@ class Roster:
         # For each device its outbox, where it is known, and the least incarnation to believe.
         self._latest: dict[str, tuple[bytes | None, int]] = {}
         self._unconfirmed: set[str] = set()
+        self._working: set[str] = set()
+        self._news: set[str] = set()
         self.due_s = inf
 
     @property
     def working(self) -> Set[str]:
         """The devices that are there and do not say that they cannot train for now."""
-        # Asked with every event: where nobody pauses, nothing is copied.
-        return self.online.keys() - self.paused.keys() if self.paused else self.online.keys()
+        return self._working
+
+    def news(self) -> Set[str]:
+        """The devices that may have begun or ceased to be `working` since this was asked."""
+        if not self._news:
+            return frozenset()  # asked with every event
+        told, self._news = self._news, set()
+        return told
 
     def pauses(self, device: str, why: str) -> bool:
         """A device tells why it does not train for now, or that it does; whether that is news."""
@@ -36,6 +44,8 @@ class Roster:
             self.paused[device] = why
         else:
             self.paused.pop(device, None)
+        if news:
+            self._count(device)
         return news
 
     def connection(self, device: str) -> tuple[bytes | None, int]:
@@ -85,6 +95,7 @@ class Roster:
         self.paused.pop(device, None)
         self.private.pop(device, None)
         self._unconfirmed.discard(device)
+        self._count(device)
 
     def relinked(self, at: Moment) -> None:
         """The broker may be a new one: devices have a while to say that they are still there."""
@@ -105,4 +116,14 @@ class Roster:
         was_here = device in self.online
         self.online[device] = incarnation
         self._unconfirmed.discard(device)
+        if not was_here:
+            self._count(device)
         return not was_here
+
+    def _count(self, device: str) -> None:
+        """Whether a device works may have changed."""
+        self._news.add(device)
+        if device in self.online and device not in self.paused:
+            self._working.add(device)
+        else:
+            self._working.discard(device)

@@ -32,6 +32,7 @@ from coordinator.screening import screen
 from coordinator.sinks import open_reporter
 from coordinator.spool import Spool
 from coordinator.status import status_of
+from coordinator.verdicts import Verdicts
 from coordinator.versions import Versions
 from coordinator.vocabulary import (
     Announce,
@@ -43,7 +44,6 @@ from coordinator.vocabulary import (
     Evaluate,
     Evaluated,
     Judge,
-    Judged,
     OpenUpload,
     Quarantine,
     Report,
@@ -51,6 +51,7 @@ from coordinator.vocabulary import (
     ServeChunk,
     SetAside,
     Sweep,
+    UpdateId,
     UploadOpened,
     WriteChunk,
 )
@@ -122,7 +123,11 @@ class _Service:
             folder, name = directory.folder(SEALING), self._topics.root.rstrip("/")
             self._keyring = when_there_is_room(directory.path, lambda: Keyring(folder, name))
         self._spool = Spool(directory.folder("spool"))
-        self._versions = Versions(directory.folder("versions"), settings.transfer.chunk_bytes)
+        self._versions = Versions(
+            directory.folder("versions"),
+            settings.transfer.chunk_bytes,
+            settings.transfer.model_codec,
+        )
         self._layout = when_there_is_room(
             directory.path,
             lambda: ensure_first_version(
@@ -132,8 +137,11 @@ class _Service:
         run_id = self._ledger.identity.hex()
         self._reporter = open_reporter(settings, directory.path, run_id, self._versions)
         closing.callback(self._reporter.close)
+        self._torn: set[UpdateId] = set()
         self._aside = Aside(self._shell)
         closing.callback(self._aside.close)
+        self._verdicts = Verdicts(self._shell, self._ledger, self._spool)
+        closing.callback(self._verdicts.close)
         self._evaluator = Evaluator(settings, self._versions, self._layout, self._tested)
         closing.callback(self._evaluator.close)
         self._me = Self(self._ledger.identity, urandom(8), self._ledger.boots)
@@ -195,12 +203,20 @@ class _Service:
         match effect:
             case OpenUpload():
                 held = self._spool.open(effect.id, effect.payload)
+                self._torn.discard(effect.id)
                 self._shell.put(UploadOpened(effect.id, held))
             case WriteChunk():
+                was_whole = effect.id not in self._torn
+                self._torn.add(effect.id)
                 self._spool.write(effect.id, effect.offset, effect.data)
+                if was_whole:
+                    self._torn.discard(effect.id)
+                self._verdicts.written(effect)
             case DropUpload():
                 self._spool.drop(effect.id)
             case Screen():
+                if effect.id in self._torn:
+                    return  # a chunk found no room: the core is about to hear of it
                 unseal = self._keyring.unseal
                 self._aside.do(
                     effect,
@@ -208,10 +224,7 @@ class _Service:
                     lambda screened: screened,
                 )
             case Judge():
-                self._ledger.judge(effect)
-                if effect.refusal is not None:
-                    self._spool.drop(effect.id)
-                self._shell.put(Judged(effect))
+                self._verdicts.enter(effect)
             case Sweep():
                 self._sweep(effect)
             case Combine():

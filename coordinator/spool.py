@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from coordinator.vocabulary import UpdateId
-from federation.files import replace_file, sync_directory
+from federation.files import sync_directory
 from federation.messages import Manifest
 from federation.topics import ID_PATTERN
 from federation.transfer import held_chunks
@@ -50,18 +50,27 @@ class Spool:
             file.seek(offset)
             file.write(data)
 
-    def sync(self, id: UpdateId) -> None:
-        """Force a complete upload to disk."""
-        descriptor = os.open(self.path(id), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def sync(self, ids: Iterable[UpdateId]) -> None:
+        """Force complete uploads to disk."""
+        for id in ids:
+            descriptor = os.open(self.path(id), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         sync_directory(self._folder)
 
-    def replace(self, id: UpdateId, payload: bytes) -> None:
-        """Put what was sealed in the place of the sealed upload, durably."""
-        replace_file(self.path(id), payload, private=True)
+    def replace(self, id: UpdateId, payload: Iterable[bytes]) -> None:
+        """Put what was sealed in the place of the sealed upload; `sync` makes it durable.
+
+        It may be read of the very file meanwhile, by whoever is always ahead of what he gives.
+
+        What a crash leaves of it is no chunk of the upload, and is asked for again.
+        """
+        with self.path(id).open("r+b") as file:
+            for block in payload:
+                file.write(block)
+            file.truncate()
 
     def drop(self, id: UpdateId) -> None:
         """Forget an upload."""

@@ -38,13 +38,14 @@ def chosen(
         cohort: number of devices that were invited and are, or were, there in this round.
         overdue: whether the deadline has passed.
     """
-    needed = _needed(rule, cohort)
-    if len(ready) >= needed:
-        return ready[:needed] if rule.trigger != "rounds" else ready
+    least = needed(rule, cohort)
+    if len(ready) >= least:
+        return ready[:least] if rule.trigger != "rounds" else ready
     return ready if overdue and len(ready) >= rule.min_updates else ()
 
 
-def _needed(rule: Aggregation, cohort: int) -> int:
+def needed(rule: Aggregation, cohort: int) -> int:
+    """How many updates a version is made of, before its deadline."""
     match rule.trigger:
         case "immediate":
             return 1

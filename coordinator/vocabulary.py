@@ -241,7 +241,7 @@ class DropUpload:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Make a complete upload durable and measure it: `Screened`."""
+    """Open a complete upload and measure it: `Screened`."""
 
     id: UpdateId
     offer: Offer
@@ -256,7 +256,10 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Enter a verdict into the ledger, durably: `Judged`. Without a refusal it is accepted."""
+    """Enter a verdict, durably, and what it accepts: `Judged`.
+
+    Without a refusal the update is accepted.
+    """
 
     id: UpdateId
     offer: Offer

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 
 
-@lru_cache(maxsize=4096)  # a coordinator asks again about each device at each event
 def is_invited(device: str, version: int, draw: int, fraction: float) -> bool:
     """Whether `device` takes part in `version`.
 

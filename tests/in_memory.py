@@ -24,7 +24,7 @@ from federation.machine import Log, Moment, Publish, Stop, Subscribe, Tick, Unsu
 from federation.messages import Chunk, Header, Offer, State, encode
 from federation.sealing import key_id
 from federation.session import Identity, Inbox
-from federation.sizes import encoded_size
+from federation.sizes import encoded_size, size_bounds
 from federation.topics import Topics
 from federation.transfer import chunk_digest, manifest_of
 from federation.virtual_time import VirtualTime
@@ -253,7 +253,7 @@ class Agent(Party):
 
     def content(self, header: Header, sequence: int) -> bytes:
         """What a training gives."""
-        size = encoded_size(header.plan.codec, LAYOUT.size)
+        size = size_bounds(header.plan.codec, LAYOUT.size)[1]
         return random.Random(f"{self.disk.outbox!r}{sequence}").randbytes(size)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import inf
+from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Aggregation
-from coordinator.norms import WINDOW, Norms, clip
+from coordinator.norms import FEWEST, WINDOW, Norms, clip
 from coordinator.trigger import contribution
 from tests.specimens import accepted
 
@@ -88,3 +89,16 @@ def test_only_the_clipped_mean_clips_and_it_does_so_by_the_scale() -> None:
 def test_an_update_within_the_bound_is_left_as_it_is(median_norm: float | None) -> None:
     part = contribution(Aggregation(), accepted("a", norm=8.0), 0, median_norm)
     assert (part.clip, part.scale) == (1.0, 1.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from([1.0, 2.0, 2.0, 3.5, 7.0])), max_size=60),
+    st.frozensets(st.integers(0, 9)),
+)
+def test_the_median_is_that_of_what_devices_sent_last(
+    sent: list[tuple[int, float]], left_out: frozenset[int]
+) -> None:
+    known = Norms((str(number), norm) for number, norm in sent)
+    latest = [norm for number, norm in dict(sent).items() if number not in left_out]
+    expected = median(latest) if len(latest) >= FEWEST else None
+    assert known.median(without=frozenset(map(str, left_out))) == expected

@@ -78,8 +78,11 @@ def idle(settings: CoordinatorSettings) -> Iterator[Any]:
 
 def event_of(idle: Any) -> Any:
     """The next event for the core, as the loop would find it."""
-    item = idle._shell._items.get(timeout=60)
-    return item.function() if hasattr(item, "function") else item
+    event = None
+    while event is None:
+        item = idle._shell._items.get(timeout=60)
+        event = item.function() if hasattr(item, "function") else item
+    return event
 
 
 def take_in(idle: Any, device: str, base: int, *numbers: float) -> None:
@@ -135,10 +138,12 @@ def test_old_versions_go_with_the_updates_that_are_in_them(idle: Any) -> None:
 def test_a_refused_update_leaves_the_ledgers_word_and_no_bytes(idle: Any) -> None:
     id, offer = an_id("one", 0), an_offer()
     idle._carry_out(OpenUpload(id, offer.payload))
-    idle._carry_out(Judge(id, offer, refusal=Reason.STALE, detail="too old"))
-    assert spooled(idle) == []
-    assert idle._ledger.settled() == {}
-    idle._carry_out(Judge(id, offer, refusal=Reason.STALE, detail="once more"))
+    assert isinstance(event_of(idle), UploadOpened)
+    for detail in ("too old", "once more"):
+        idle._carry_out(Judge(id, offer, refusal=Reason.STALE, detail=detail))
+        assert isinstance(event_of(idle), Judged)
+        assert spooled(idle) == []
+        assert idle._ledger.settled() == {}
 
 
 def test_a_screening_comes_back_as_an_event(idle: Any) -> None:

@@ -44,7 +44,7 @@ def test_a_broken_upload_goes_on_with_what_it_has(spool: Spool, tmp_path: Path) 
 def test_an_upload_is_whole_in_whatever_order_it_came(spool: Spool) -> None:
     spool.open(ONE, MANIFEST)
     fill(spool, 2, 1, 0)
-    spool.sync(ONE)
+    spool.sync([ONE])
     assert spool.path(ONE).read_bytes() == PAYLOAD
 
 
