@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -36,17 +37,20 @@ class Checkpoint:
         spent_s: seconds that earlier starts of this training took, up to what they saved.
     """
 
-    def __init__(self, path: Path | None, every_s: float = inf, about: str = "") -> None:
+    def __init__(
+        self, path: Path | None, every_s: float = inf, about: Callable[[], str] = lambda: ""
+    ) -> None:
         """Look whether there is something to go on with.
 
         Args:
             path: where the file is; None saves nothing.
             every_s: seconds between two writes.
-            about: what training this is; another one's file is not taken up.
+            about: tells what training this is; another one's file is not taken up. It is asked
+                only where there is a file, or is to be one: most trainings are over before.
         """
         self._path = path
         self._every_s = every_s
-        self._about = np.frombuffer(about.encode(), dtype=np.uint8)
+        self._tell = about
         self._warned = False
         self._began_s = self._saved_s = time.monotonic()
         self._found = self._read()
@@ -92,6 +96,10 @@ class Checkpoint:
             return False
         self._path.unlink()
         return True
+
+    @cached_property
+    def _about(self) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self._tell().encode(), dtype=np.uint8)
 
     def _read(self) -> Arrays | None:
         if self._path is None:

@@ -132,7 +132,8 @@ def train(command: Command, on_progress: OnProgress) -> Event:
     )
     seconds = seconds_spent()
 
-    delta = vector_of(model) - received
+    delta = vector_of(model)
+    delta -= received
     if not np.isfinite(delta).all():
         raise DivergenceError("the trained model holds numbers that are not finite")
     norm = float(np.linalg.norm(delta))
@@ -235,10 +236,13 @@ def _checkpoint(command: Command, received: Vector) -> Checkpoint:
     if path is None:
         return Checkpoint(None)
     chunk = Path(command["chunk"]).stat()
-    about = [command["plan"], command["seed"], chunk.st_size, chunk.st_mtime_ns]
-    digest = hashlib.blake2b(received.tobytes(), digest_size=16).hexdigest()
-    every_s = float(command.get("checkpoint_s", inf))
-    return Checkpoint(Path(path), every_s, json.dumps([digest, *about], sort_keys=True))
+
+    def about() -> str:
+        digest = hashlib.blake2b(received.data, digest_size=16).hexdigest()
+        told = [digest, command["plan"], command["seed"], chunk.st_size, chunk.st_mtime_ns]
+        return json.dumps(told, sort_keys=True)
+
+    return Checkpoint(Path(path), float(command.get("checkpoint_s", inf)), about)
 
 
 def _write_trained(

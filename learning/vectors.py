@@ -55,8 +55,8 @@ def load_vector(model: nn.Module, vector: Vector) -> None:
         raise ModelMismatchError(f"a vector of {vector.size} numbers for a model of {size}")
     if not np.isfinite(vector).all():
         raise ModelMismatchError("the model holds numbers that are not finite")
-    # A copy: what was decoded from bytes is read-only, and torch would warn of it.
-    flat = torch.from_numpy(vector.copy())
+    # What was decoded from bytes is read-only, and torch would warn of it.
+    flat = torch.from_numpy(vector if vector.flags.writeable else vector.copy())
     start = 0
     with torch.no_grad():
         for tensor in tensors.values():
@@ -67,6 +67,9 @@ def load_vector(model: nn.Module, vector: Vector) -> None:
 def read_vector(path: Path, codec: str, d: int) -> Vector:
     """Read Float32[d] from a file; its size is checked before it is read.
 
+    Numbers that lie there as they are stay there until they are used: the file is mapped, and is
+    not to be written to meanwhile. What is written to the vector does not reach it.
+
     Raises:
         OSError: no such file, or it cannot be read.
         ModelMismatchError: the file is not of the size that d elements take.
@@ -76,7 +79,7 @@ def read_vector(path: Path, codec: str, d: int) -> Vector:
     size = path.stat().st_size
     if size != expected:
         raise ModelMismatchError(f"{path}: {d} numbers in {codec} are {expected} bytes, not {size}")
-    return decode(codec, path.read_bytes(), d)
+    return decode(codec, np.memmap(path, dtype=np.uint8, mode="c").data, d)
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:

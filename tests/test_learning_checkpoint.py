@@ -87,9 +87,25 @@ def test_the_seconds_of_earlier_starts_are_kept(tmp_path: Path) -> None:
 
 def test_another_training_does_not_take_it_up(tmp_path: Path) -> None:
     path = tmp_path / "training"
-    Checkpoint(path, 0, "one").offer(lambda: {"n": np.asarray(1)})
-    assert Checkpoint(path, 0, "one").resume() is not None
-    assert Checkpoint(path, 0, "two").resume() is None
+    Checkpoint(path, 0, lambda: "one").offer(lambda: {"n": np.asarray(1)})
+    assert Checkpoint(path, 0, lambda: "one").resume() is not None
+    assert Checkpoint(path, 0, lambda: "two").resume() is None
+
+
+def test_what_it_is_about_is_not_asked_while_there_is_no_file(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def about() -> str:
+        asked.append("once")
+        return "one"
+
+    checkpoint = Checkpoint(tmp_path / "training", 3600, about)
+    checkpoint.offer(lambda: {"n": np.asarray(1)})
+    assert not asked
+    saving = Checkpoint(tmp_path / "training", 0, about)
+    for _ in range(2):
+        saving.offer(lambda: {"n": np.asarray(1)})
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("junk", [b"", b"PK\x03\x04 and no more", b"\x93NUMPY\x01\x00", b"x" * 99])

@@ -86,6 +86,22 @@ def test_a_file_gives_its_vector_back(tmp_path: Path) -> None:
     assert read_vector(path, "float32", 2).tolist() == [1, 2]
 
 
+def test_what_becomes_of_a_vector_does_not_reach_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "vector"
+    path.write_bytes(encode("float32", np.array([1, 2], np.float32)))
+    vector = read_vector(path, "float32", 2)
+    vector *= 2
+    assert read_vector(path, "float32", 2).tolist() == [1, 2]
+
+
+def test_a_vector_outlives_the_name_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "vector"
+    path.write_bytes(encode("float32", np.array([1, 2], np.float32)))
+    vector = read_vector(path, "float32", 2)
+    path.unlink()
+    assert vector.tolist() == [1, 2]
+
+
 def test_a_file_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "vector"
     path.write_bytes(bytes(11))
