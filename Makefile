@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd fuzz audit footprint format clean
+.PHONY: help demo test check unit test-long test-faults test-crashes test-cluster test-systemd fuzz audit bench bench-quick footprint format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,12 @@ fuzz: .venv/dev  ## every decoder, for ten minutes (FUZZ="--minutes 60 --seed 2"
 
 audit: .venv/dev  ## what is known of weaknesses in what is installed (asks the network)
 	$(BIN)/python -m tests.audit || { code=$$?; [ $$code = 75 ] || exit $$code; }
+
+bench: .venv/dev  ## all benchmarks, for hours (BENCH="--only goodput", "--data IMAGES")
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: .venv/dev  ## the short ones, in minutes: ratios that nothing judges
+	$(BIN)/python -m benchmarks --quick $(BENCH)
 
 footprint: .venv/dev  ## memory, wake-ups and bytes written (a quarter of an hour)
 	$(BIN)/python -m benchmarks.footprint
