@@ -21,6 +21,8 @@ from federation.sizes import CodecError, encoded_size
 # How many updates are read side by side. Each holds 1 / (2 AT_ONCE) of its pages and what the
 # kernel maps at once, which may be 2 MiB: all of them together about the size of one, or 16 MiB.
 AT_ONCE = 8
+# What a thread works on at a time. Less would have threads wait for the interpreter's lock.
+STRIDE = 2 * RANGE
 
 
 class Source(Protocol):
@@ -75,7 +77,7 @@ class Mapped(Encoded):
             size = os.fstat(file.fileno()).st_size
             self._pages = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else None
         super().__init__(plain(codec), memoryview(self._pages or b""), d)
-        self._often = max(1, d // RANGE // (2 * AT_ONCE))
+        self._often = max(1, d // STRIDE // (2 * AT_ONCE))
         self._given = 0
 
     def __getitem__(self, where: slice, /) -> Vector:
@@ -92,19 +94,19 @@ def cores() -> int:
 
 
 def by_ranges(d: int, work: Callable[[slice], None], threads: int | None = None) -> None:
-    """Do `work` on each range of d elements, in any order.
+    """Do `work` on each range of `STRIDE` elements of d, in any order.
 
     Args:
         threads: how many ranges are worked on at once; a core each if none. A vector of one range
             takes no thread.
     """
-    starts = iter(range(0, d, RANGE))
+    starts = iter(range(0, d, STRIDE))
 
     def some() -> None:
         for start in starts:
-            work(slice(start, min(start + RANGE, d)))
+            work(slice(start, min(start + STRIDE, d)))
 
-    others = min(threads or cores(), -(-d // RANGE)) - 1
+    others = min(threads or cores(), -(-d // STRIDE)) - 1
     if others < 1:
         some()
         return

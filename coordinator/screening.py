@@ -17,7 +17,7 @@ import numpy as np
 from coordinator.ranges import Encoded, Mapped, Source, by_ranges
 from coordinator.spool import Spool
 from coordinator.vocabulary import Screened, UpdateId
-from federation.compression import RANGE, plain, unpacked
+from federation.compression import plain, unpacked
 from federation.layout import Layout
 from federation.messages import Offer, Reason
 from federation.sealing import SealError
@@ -25,17 +25,19 @@ from federation.sizes import CodecError
 
 # With it the sums and squares of combining stay within float32, whatever the rule.
 LARGEST_NORM = 1e15
+# Numbers whose squares are summed in float32: few enough that five digits are right.
+ROW = 1024
 
 # Gives the payload of an update that was sealed, block by block; None if it was not.
 Unseal: TypeAlias = Callable[[BinaryIO, str, Offer], Iterator[bytes] | None]
 
 
 def norm_of(delta: Source, d: int, threads: int | None = None) -> float:
-    """The L2 norm of Float32[d], the same bits on any machine with any number of threads.
+    """The L2 norm of Float32[d], the same bits with any number of threads; to five digits.
 
-    In float64, as the square of a large finite float32 overflows; and not by BLAS, whose threads
-    sum in an order of their own. The squares of a range are summed pairwise, as numpy does, and
-    the sums of the ranges without error, so in any order. A number that is not finite makes it so.
+    Squares are summed in float32 by rows, in one pass over them, and the sums of the rows without
+    error. Not by BLAS, whose threads sum in an order of their own. A number that is not finite
+    makes it so; so does one over 1.8e19, which is refused just the same.
 
     Args:
         threads: as for `by_ranges`.
@@ -43,13 +45,15 @@ def norm_of(delta: Source, d: int, threads: int | None = None) -> float:
     Raises:
         CodecError: what is encoded is no vector.
     """
-    squares = [0.0] * -(-d // RANGE)
+    squares: list[float] = []
 
     def measure(where: slice) -> None:
-        with np.errstate(invalid="ignore"):
-            numbers = delta[where].astype(np.float64)
-            np.square(numbers, out=numbers)
-        squares[where.start // RANGE] = float(numbers.sum())
+        numbers = delta[where]
+        whole = numbers.size // ROW * ROW
+        rows, rest = numbers[:whole].reshape(-1, ROW), numbers[whole:]
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares.extend(np.einsum("ij,ij->i", rows, rows).tolist())
+            squares.append(float(np.einsum("i,i->", rest, rest)))
 
     by_ranges(d, measure, threads)
     return math.sqrt(math.fsum(squares))

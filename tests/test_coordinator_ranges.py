@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from config.settings import Aggregation
 from coordinator.aggregation import reanchored, step, united, weighted_mean
 from coordinator.combiner import succeed
-from coordinator.ranges import AT_ONCE, Encoded, Mapped, by_ranges
-from coordinator.screening import norm_of
+from coordinator.ranges import AT_ONCE, STRIDE, Encoded, Mapped, by_ranges
+from coordinator.screening import LARGEST_NORM, norm_of
 from coordinator.vocabulary import Contribution
 from federation.compression import RANGE, Vector, decode, encode
 from federation.sizes import PLAIN_CODECS, CodecError
 from tests.specimens import an_id
 
-SIZES = (1, 2, 255, 1000, RANGE - 1, RANGE, RANGE + 1, 2 * RANGE, 2 * RANGE + 777, 3 * RANGE + 1)
+SIZES = (1, 2, 255, 1000, RANGE - 1, RANGE, RANGE + 1, STRIDE, STRIDE + 777, 2 * STRIDE + 1)
 THREADS = (1, 2, 3, 4)
 codecs = st.sampled_from(PLAIN_CODECS)
 some = settings(max_examples=40, deadline=None)
@@ -76,7 +76,7 @@ def test_a_mean_by_ranges_is_the_mean_bit_for_bit(
 def test_files_give_the_same_bits_as_what_is_in_memory(
     tmp_path: Path, codec: str, threads: int
 ) -> None:
-    d = 2 * AT_ONCE * RANGE + 5  # so that pages are let go in between
+    d = 4 * AT_ONCE * STRIDE + 5  # so that pages are let go in between
     deltas = []
     for n, vector in enumerate(crowd(3, d, 1)):
         (tmp_path / str(n)).write_bytes(encode(codec, vector))
@@ -87,11 +87,11 @@ def test_files_give_the_same_bits_as_what_is_in_memory(
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_every_range_is_done_once_whatever_the_threads(threads: int) -> None:
-    d = 7 * RANGE + 3
+    d = 3 * STRIDE + 3
     done = np.zeros(d, dtype=np.int64)
 
     def work(where: slice) -> None:
-        assert where.start % RANGE == 0
+        assert where.start % STRIDE == 0
         done[where] += 1
 
     by_ranges(d, work, threads)
@@ -100,7 +100,7 @@ def test_every_range_is_done_once_whatever_the_threads(threads: int) -> None:
 
 def test_what_goes_wrong_in_a_thread_is_not_passed_over() -> None:
     def work(where: slice) -> None:
-        if where.start == 5 * RANGE:
+        if where.start <= 5 * RANGE < where.stop:
             raise CodecError("a range that is none")
 
     for threads in THREADS:
@@ -120,7 +120,7 @@ def test_what_numpy_is_told_of_overflow_holds_in_every_thread(threads: int) -> N
 @pytest.mark.parametrize("threads", THREADS)
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "yogi"])
 def test_a_step_by_ranges_is_the_step_bit_for_bit(name: str, threads: int) -> None:
-    d = 3 * RANGE + 17
+    d = 3 * STRIDE + 17
     rule = Aggregation.model_validate({"step": name, "step_size": 0.3})
     model, update, first, second = crowd(4, d, 2)
     known = {"sgd": (), "momentum": ("m",), "adam": ("m", "v"), "yogi": ("m", "v")}[name]
@@ -141,7 +141,7 @@ def test_a_step_by_ranges_is_the_step_bit_for_bit(name: str, threads: int) -> No
 
 @pytest.mark.parametrize("combine", ["median", "trimmed_mean", "geometric_median", "multi_krum"])
 def test_rules_that_compare_see_the_same_rows_by_any_number_of_threads(combine: str) -> None:
-    d = 2 * RANGE + 9
+    d = 2 * STRIDE + 9
     rule = Aggregation.model_validate({"combine": combine})
     deltas = [(vector, 0.5 + n, 1.0) for n, vector in enumerate(crowd(5, d, 3))]
     made = [united(rule, iter(deltas), 5, d, threads)[0].tobytes() for threads in THREADS]
@@ -150,7 +150,7 @@ def test_rules_that_compare_see_the_same_rows_by_any_number_of_threads(combine: 
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_late_updates_are_reanchored_by_ranges_bit_for_bit(threads: int) -> None:
-    d = 2 * RANGE + 100
+    d = 2 * STRIDE + 100
     model, base, *deltas = crowd(6, d, 4)
     parts = [Contribution(an_id(f"d{n}"), 0, n % 2, 0.5 + n, 1.0 + n) for n in range(len(deltas))]
     given = dict(zip((part.id for part in parts), deltas, strict=True))
@@ -166,7 +166,7 @@ def test_late_updates_are_reanchored_by_ranges_bit_for_bit(threads: int) -> None
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_the_memory_of_devices_is_summed_by_ranges_bit_for_bit(threads: int) -> None:
-    d = 2 * RANGE + 100
+    d = 2 * STRIDE + 100
     model, before, *deltas = crowd(7, d, 5)
     parts = [
         Contribution(an_id(f"d{n}"), 0, 0, 0.5 + n, 1.0, known=n > 1) for n in range(len(deltas))
@@ -210,19 +210,18 @@ def test_a_norm_is_the_same_bits_by_any_number_of_threads(d: int) -> None:
     (vector,) = crowd(1, d, 7)
     norms = {norm_of(vector, d, threads) for threads in THREADS}
     assert len(norms) == 1
-    assert norms.pop() == pytest.approx(float(np.linalg.norm(vector.astype(np.float64))), rel=1e-14)
+    assert norms.pop() == pytest.approx(float(np.linalg.norm(vector.astype(np.float64))), rel=1e-5)
 
 
-@pytest.mark.parametrize("d", [size for size in SIZES if size <= RANGE])
-def test_the_norm_of_one_range_is_that_of_a_pairwise_sum(d: int) -> None:
-    (vector,) = crowd(1, d, 8)
-    assert norm_of(vector, d) == float(np.sqrt(np.square(vector, dtype=np.float64).sum()))
-
-
-def test_the_largest_number_that_there_is_has_a_norm() -> None:
+@pytest.mark.parametrize("size", [1e-18, 1.0, 1e15])
+def test_a_norm_is_right_however_small_or_large_its_numbers_are(size: float) -> None:
     d = RANGE + 1
-    vector = np.full(d, np.finfo(np.float32).max)
-    assert norm_of(vector, d) == pytest.approx(float(vector[0]) * np.sqrt(d))
+    vector = np.full(d, size, dtype=np.float32)
+    assert norm_of(vector, d) == pytest.approx(float(vector[0]) * np.sqrt(d), rel=1e-5)
+
+
+def test_the_largest_number_that_there_is_has_no_finite_norm_and_no_warning() -> None:
+    assert norm_of(np.full(RANGE + 1, np.finfo(np.float32).max), RANGE + 1) > LARGEST_NORM
 
 
 # What an update may not be
