@@ -3,17 +3,18 @@
 python -m benchmarks.aggregation [--quick] [--threads N]
 
 A hundred updates of 6.5 million numbers in files (2.6 GB as float32), which the page cache holds.
-What they are measured against is numpy's `max`, the fastest plain reduction that numpy has (its sum
-takes up to twice as long), with the same number of threads, each on its share of every update:
+What they are measured against is numpy's `max`, the fastest plain reduction that numpy has, with
+the same number of threads, each on its share of every update:
 
 - read files: over the same files, mapped for it and unmapped after it, as it is for combining;
 - read memory: over the same numbers in anonymous memory, mapped long before: no program that gets
-  them out of files can come to that. Combining out of memory is measured beside it.
+  them out of files can come to that. Combining out of memory is measured beside it;
+- sum files, sum memory: with numpy's `sum`, which adds as a mean does and is slower than `max`.
 
-Each repetition does everything once, one after another, and a ratio is of one repetition. The ratio
-"in work" is of the processors' time instead of the clock's: other programs change it less. Memory
-is measured in a process of its own: the peak of its resident set, mapped pages included, and the
-peak of what is anonymous. The table goes to stdout, rows to benchmarks/results/aggregation.jsonl.
+Each repetition does everything once, one after another; a ratio is of one repetition, and the table
+has their median. Memory is measured in a process of its own: the peak of its resident set, mapped
+pages included, and the peak of what is anonymous. The table goes to stdout, rows to
+benchmarks/results/aggregation.jsonl.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -53,8 +54,10 @@ D = 6_500_000
 CODECS = ("float32", "bf16", "int8", "int4", "topk")
 VECTORS = 5
 CHUNK_BYTES = 122_880
+Reduction: TypeAlias = Callable[[Vector], Any]
 READ_FILES, READ_MEMORY = "read files", "read memory"
-READS = (READ_FILES, READ_MEMORY, f"{READ_FILES}, in work")
+SUM_FILES, SUM_MEMORY = "sum files", "sum memory"
+READS = (READ_FILES, READ_MEMORY, SUM_FILES, SUM_MEMORY)
 
 
 def ids(n: int) -> list[UpdateId]:
@@ -85,15 +88,15 @@ class Work:
     def mapped(self, codec: str) -> list[Source]:
         return [Mapped(path, codec, D) for path in self.paths(codec)]
 
-    def read(self, vectors: Callable[[], Sequence[Vector]]) -> None:
+    def read(self, vectors: Callable[[], Iterable[Vector]], how: Reduction) -> None:
         """The reference: every number once."""
         share = -(-D // self.threads)
         for vector in vectors():
 
-            def largest(first: int, vector: Vector = vector) -> None:
-                np.max(vector[first : first + share])
+            def reduce(first: int, vector: Vector = vector) -> None:
+                how(vector[first : first + share])
 
-            list(self.pool.map(largest, range(0, D, share)))
+            list(self.pool.map(reduce, range(0, D, share)))
 
     def mapped_wholly(self) -> Any:
         return (np.memmap(path, np.float32, "r") for path in self.paths("float32"))
@@ -124,8 +127,10 @@ class Work:
     def times(self, repeats: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
         """Seconds of each, of each repetition: by the clock, and of all processors together."""
         works: dict[str, Callable[[], object]] = {
-            READ_FILES: lambda: self.read(self.mapped_wholly),
-            READ_MEMORY: lambda: self.read(lambda: self.in_memory),
+            READ_FILES: lambda: self.read(self.mapped_wholly, np.max),
+            READ_MEMORY: lambda: self.read(lambda: self.in_memory, np.max),
+            SUM_FILES: lambda: self.read(self.mapped_wholly, np.sum),
+            SUM_MEMORY: lambda: self.read(lambda: self.in_memory, np.sum),
             "mean float32": lambda: self.codec("float32"),
             "mean float32, all alike": self.unweighted,
             "mean float32, out of memory": lambda: self.mean(self.in_memory, [0.9] * self.n),
@@ -157,29 +162,26 @@ def rows_of(
         words = name.replace(",", "").split()
         codec = next((word for word in words if word in CODECS), "float32")
         row["bytes"] = n * encoded_size(codec, D)
-        for read in (READ_FILES, READ_MEMORY):
+        for read in READS:
             ratios = [r / s for r, s in zip(took[read], seconds, strict=True)]
             row[f"of {read}"] = [median(ratios), min(ratios), max(ratios)]
-        shares = [r / s for r, s in zip(worked[READ_FILES], worked[name], strict=True)]
         row["cpu_seconds"] = worked[name]
-        row[f"of {READ_FILES}, in work"] = [median(shares), min(shares), max(shares)]
         found.append(row)
     return found
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        f"| what | s, median (all) | 10⁶ numbers/s | GB/s | of {READ_FILES} (all) "
-        f"| of {READ_MEMORY} (all) | of {READ_FILES}, in work (all) |",
-        "|---" * 7 + "|",
+        "| what | s, median (all) | 10⁶ numbers/s | GB/s | of " + " | of ".join(READS) + " |",
+        "|---" * (4 + len(READS)) + "|",
     ]
     for row in rows:
         seconds = row["seconds"]
-        shares = ["{:.0%} ({:.0%} to {:.0%})".format(*row[f"of {r}"]) for r in READS]
+        shares = " | ".join(f"{row[f'of {read}'][0]:.0%}" for read in READS)
         lines.append(
             f"| {row['what']} | {median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f}) "
             f"| {row['numbers_per_s'] / 1e6:,.0f} | {row['bytes'] / median(seconds) / 1e9:.1f} "
-            f"| {shares[0]} | {shares[1]} | {shares[2]} |"
+            f"| {shares} |"
         )
     return "\n".join(lines)
 
