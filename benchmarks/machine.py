@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("torch", "numpy", "pydantic", "paho-mqtt", "cryptography")
+PACKAGES = ("torch", "numpy", "pydantic", "paho-mqtt", "cryptography", "blake3")
 
 
 def machine() -> dict[str, str]:

@@ -13,6 +13,8 @@ import json
 import sqlite3
 from pathlib import Path
 
+from blake3 import blake3
+
 from federation.messages import Header
 
 MEMORY_SCHEMA = """
@@ -86,5 +88,4 @@ def _about(header: Header) -> bytes:
 
 
 def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    return blake3().update_mmap(path).digest(length=16)
