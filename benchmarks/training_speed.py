@@ -171,7 +171,8 @@ def _loop(images: ImageSet, options: argparse.Namespace) -> Iterator[str]:
                     rates[kind].append(measure(folder, chunk, model, options.loop_s))
             ratios = sorted(a / b for a, b in zip(rates["agent"], rates["bare"], strict=True))
             row = {"part": "loop", "model": model, "rates": rates, "seconds": options.loop_s}
-            append_line(ROWS, row | {"generated": images.generated, "machine": machine()})
+            if not options.quick:
+                append_line(ROWS, row | {"generated": images.generated, "machine": machine()})
             yield (
                 f"| {model} | {median(rates['bare']):.0f} | {median(rates['agent']):.0f}"
                 f" | {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) |"
