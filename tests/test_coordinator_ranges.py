@@ -282,4 +282,5 @@ def test_a_version_takes_a_few_models_of_memory_however_many_updates_it_is_made_
         told[updates] = float(done.stdout)
     # Besides the model that was there before: its successor, and mapped pages of about one more.
     assert told[40] + 1 < 4, told
-    assert told[40] - told[8] < 0.5, told
+    # How many pages are mapped at a time is a little chance; 32 updates more would be 32 models.
+    assert told[40] - told[8] < 1, told
