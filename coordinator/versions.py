@@ -8,6 +8,7 @@ to the nearest without memory: whatever devices receive, they send their differe
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -110,12 +111,12 @@ class Versions:
 
     def chunk(self, version: int, index: int) -> bytes | None:
         """Chunk `index` of a version's payload; None if it is not stored."""
-        try:
-            with self.payload_path(version).open("rb") as file:
+        for codec in DOWN_CODECS:  # asked for each chunk: the file is opened, not looked for first
+            path = self._payload_path(version, codec)
+            with suppress(FileNotFoundError), path.open("rb") as file:
                 file.seek(index * self._chunk_bytes)
                 return file.read(self._chunk_bytes) or None
-        except FileNotFoundError:
-            return None
+        return None
 
     def _publishable(self, version: int, vector: Vector, layout: Layout) -> VersionInfo:
         codec = self.codec(version)
