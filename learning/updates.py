@@ -16,8 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from federation.codec import ranges
 from federation.compression import (
-    RANGE,
     Vector,
     decode,
     decode_range,
@@ -84,8 +84,7 @@ def make_update(
 def _rest(whole: Vector, codec: str, payload: bytes) -> Vector:
     """What a payload lacks of a vector, Float32[d]; the payload is decoded by ranges."""
     rest = np.empty_like(whole)
-    for start in range(0, whole.size, RANGE):
-        stop = min(whole.size, start + RANGE)
+    for start, stop in ranges(0, whole.size):
         told = decode_range(codec, payload, whole.size, start, stop)
         np.subtract(whole[start:stop], told, out=rest[start:stop])
     return rest
