@@ -47,8 +47,25 @@ def _compare(folder: Path) -> list[str]:
     return ["compare", *SMALL, "--passes", "1000", "--methods", "fedbuff", "--workers", "2"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", [_sweep, _simulate, _compare])
+def _attack(folder: Path) -> list[str]:
+    return [
+        "attack",
+        "--attack",
+        "none",
+        "--rule",
+        "mean",
+        *SMALL,
+        "--warm-up",
+        "0",
+        "--versions",
+        "1000",
+        "--jobs",
+        "2",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", [_sweep, _simulate, _compare, _attack])
 def test_what_was_put_aside_is_gone_when_it_is_told_to_end(
     tmp_path: Path, command: object, number: signal.Signals
 ) -> None:

@@ -19,6 +19,7 @@ from experiments.attacks.runs import Run, done, made_with
 from experiments.attacks.scheme import Scheme
 from experiments.attacks.table import cells, legend, table
 from experiments.images import add_image_options, chosen_images
+from experiments.interruption import cleaned_up
 from experiments.numbers import positive, whole
 from learning.data import ImageSet
 
@@ -46,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
         Run(attack, rule.line, seed)
         for seed, attack, rule in product(seeds, _attacks(options.attack), rules)
     ]
-    rows = run_all(scheme, wanted, chosen_images(options), options.output, options.jobs)
+    images = chosen_images(options)
+    with cleaned_up():
+        rows = run_all(scheme, wanted, images, options.output, options.jobs)
     found = cells(rows)
     if options.json:
         print(json.dumps([asdict(cell) for cell in found], indent=2))

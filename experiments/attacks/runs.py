@@ -6,9 +6,9 @@ import gc
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import active_children
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from experiments.attacks.rules import rule_of
 from experiments.attacks.scheme import Scheme
 from experiments.attacks.world import run, warmed_up
 from experiments.made_on import made_on
+from experiments.processes import process_pool
 from experiments.sharing import SharedImages, end_with_parent, share_images
 from federation.compression import decode, encode
 from federation.files import replace_file
@@ -63,21 +64,17 @@ def done(
         share = Path(folder)
         shared = share_images(images, share)
         past = str((starts or share) / f"{_past_digest(scheme, images)}-seed-{{}}.float32")
-        pool = ProcessPoolExecutor(
-            jobs,
-            mp_context=get_context("spawn"),
-            initializer=_begin,
-            initargs=(scheme, shared, past),
-        )
-        with pool:
+        with process_pool(jobs, _begin, scheme, shared, past) as pool:
             try:
                 if scheme.warm_up:
                     for _ in pool.map(_warm_up, sorted({run.seed for run in runs})):
                         pass
                 for ended in as_completed([pool.submit(_run, one) for one in runs]):
                     yield ended.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:
+                for process in active_children():
+                    process.terminate()  # a run takes minutes, and nobody wants it now
+                raise
 
 
 def _past_digest(scheme: Scheme, images: ImageSet) -> str:

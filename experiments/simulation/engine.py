@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import heapq
 import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from multiprocessing import get_context
 from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 
 from config.failures import ExitCode, Failure
+from experiments.processes import process_pool
 from experiments.simulation.bench import Bench, Job, World, begin, do
 
 R = TypeVar("R")
@@ -132,24 +131,9 @@ def inline_engine(world: World) -> Iterator[Inline]:
 def local_engine(world: World, workers: int) -> Iterator[Queue]:
     """So many processes of this machine, 0 for one a core; each with one thread."""
     number = workers or os.cpu_count() or 1
-    pool = ProcessPoolExecutor(
-        number, mp_context=get_context("spawn"), initializer=begin, initargs=(world,)
-    )
-    try:
-        _start(pool)
+    with process_pool(number, begin, world) as pool:
         # One more than are at work, so that none waits for this process to hand it the next.
         yield Queue(lambda job: pool.submit(do, job), number + 1)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start(pool: ProcessPoolExecutor) -> None:
-    """Have the processes begin, deaf to Ctrl-C: this one decides when they end."""
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        pool.submit(os.getpid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 class _Inline(Generic[R]):

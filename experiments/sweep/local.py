@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -18,6 +17,7 @@ from typing import ClassVar
 from config.failures import ExitCode, Failure
 from config.simulation import SimulationSettings
 from experiments.images import all_images, picked
+from experiments.processes import process_pool
 from experiments.sharing import SharedImages, end_with_parent, share_images
 from experiments.sweep.points import Run
 from experiments.sweep.rows import Row
@@ -66,21 +66,16 @@ def rows_of(
 
 @contextmanager
 def _pool(rules: Rules, images: ImageSet | None, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    context = get_context("spawn")
-    over = context.Event()
+    over = get_context("spawn").Event()
     with TemporaryDirectory(prefix="flockwise-sweep-") as folder:
         shared = None if images is None else share_images(images, Path(folder))
-        pool = ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_begin, initargs=(rules, shared, over)
-        )
-        try:
-            yield pool
-        except BaseException:
-            # What is under way ends at its next moment of virtual time; nobody takes it down.
-            over.set()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        with process_pool(jobs, _begin, rules, shared, over) as pool:
+            try:
+                yield pool
+            except BaseException:
+                # What is under way ends at its next moment of virtual time; nobody takes it down.
+                over.set()
+                raise
 
 
 def _row(future: Future[Row | None]) -> Row | None:
@@ -119,7 +114,6 @@ class _Process:
 
 
 def _begin(rules: Rules, shared: SharedImages | None, over: Event) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, too, and says `over`
     prepare_torch(1)
     end_with_parent()
     _Process.rules, _Process.over = rules, over
