@@ -53,7 +53,7 @@ def grow(
         broker,
         folder / "coordinator",
         stub=True,
-        aggregation={"trigger": "immediate"},
+        aggregation={"trigger": "immediate", "cooldown": 0},
         training={"codec": "float32"},
     ) as coordinator:
         agents = []

@@ -75,7 +75,7 @@ def count_writes(
             broker,
             at_coordinator.folder / "state",
             training=training,
-            aggregation={"trigger": "immediate"},
+            aggregation={"trigger": "immediate", "cooldown": 0},
         ) as coordinator,
         an_agent(
             broker, at_agent.folder / "state", chunk, "one", checkpoint_s=checkpoint_s
