@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from config.reporting import Reporting
-from coordinator.reporting import Reporter
+from coordinator.reporting import Reporter, Row
 from coordinator.sources import Sources, earlier_rows, images_of
 from coordinator.vocabulary import Report
+from coordinator.wandb_rows import RowLog
 from coordinator.wandb_sink import FLUSH_S, WandbSink
 from tests import story
 
@@ -45,14 +47,39 @@ def main(folder: Path, part: str, mode: str, *end: str) -> None:
     sink = WandbSink(reporting, {"versions": 4}, folder, "0123456789abcdef", sources)
     clock = [0.0]
     reporter = Reporter(reports, (sink,), lambda: clock[0])
-    for row in getattr(story, part)():
+    taken = _counted()
+    rows = getattr(story, part)()
+    for row in rows:
         clock[0] = row["time_s"]
         facts = {name: value for name, value in row.items() if name not in ("kind", "time_s")}
         reporter.write(Report(row["kind"], facts))
     if end:
-        time.sleep(2 * FLUSH_S + 1)
+        _await_log(folder, lambda: len(taken) == len(rows))
         os.kill(os.getpid(), 9)
     reporter.close()
+
+
+def _counted() -> list[object]:
+    """What W&B is told from now on."""
+    taken: list[object] = []
+    take = RowLog.take
+
+    def counting(log: RowLog, row: Row) -> None:
+        take(log, row)
+        taken.append(row)
+
+    RowLog.take = counting  # type: ignore[method-assign]
+    return taken
+
+
+def _await_log(folder: Path, is_told: Callable[[], bool]) -> None:
+    """Wait until all is told, and W&B's own log has not grown for longer than it keeps rows."""
+    before, grown_s = -1, time.monotonic()
+    while not is_told() or time.monotonic() - grown_s < 2 * FLUSH_S + 1:
+        time.sleep(0.1)
+        size = sum(path.stat().st_size for path in folder.glob("wandb/*/*.wandb"))
+        if size != before:
+            before, grown_s = size, time.monotonic()
 
 
 def _checkpoint(folder: Path, version: int) -> Path | None:
