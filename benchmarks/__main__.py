@@ -59,6 +59,7 @@ BENCHMARKS = (
     Benchmark("real_time", "seconds to an accuracy, in processes", images=True),
     Benchmark("bytes_to_accuracy", "bytes to an accuracy, by codec", images=True),
     Benchmark("time_to_accuracy", "virtual time to an accuracy, by method", images=True),
+    Benchmark("central_gap", "FedAvg beside central training, evenly dealt", images=True),
 )
 
 

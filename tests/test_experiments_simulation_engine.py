@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -150,3 +150,14 @@ def test_no_more_are_under_way_than_there_are_hands() -> None:
     assert len(launcher.begun) == 2
     launcher.end(1)
     assert [name for name, _ in launcher.begun] == ["a", "b", "c"]
+
+
+def test_what_a_closed_pool_gives_up_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    launcher = Launcher()
+    queue = Queue(launcher, 1)
+    pending = queue.submit(job("a"), 0.0)
+    _, begun = launcher.begun[0]
+    assert begun.cancel()
+    with pytest.raises(CancelledError):
+        pending.result()
+    assert not caplog.records

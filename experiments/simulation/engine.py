@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -107,7 +107,8 @@ class Queue:
                 done.add_done_callback(partial(self._ended, promise))
 
     def _ended(self, promise: Future[Any], done: Future[Any]) -> None:
-        error = done.exception()
+        # A pool that is closed gives up what it has not begun.
+        error = CancelledError() if done.cancelled() else done.exception()
         with self._lock:
             self._free += 1
             if error is not None:
