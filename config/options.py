@@ -25,6 +25,9 @@ and in a file:
 Paths are relative to the directory in which the command is run.
 """
 
+# A setting cannot be called `json`, as its class has a method of that name.
+_SHORT = {"print_json": "--json"}
+
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
@@ -111,6 +114,7 @@ def _add(group: argparse._ArgumentGroup, setting: Setting) -> None:
     if setting.kind is Kind.BOOLEAN:
         group.add_argument(
             setting.option,
+            *([_SHORT[setting.key]] if setting.key in _SHORT else []),
             dest=setting.key,
             action=argparse.BooleanOptionalAction,
             default=argparse.SUPPRESS,

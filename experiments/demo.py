@@ -38,8 +38,7 @@ from learning.folders import OnRead
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo; 0 if all versions were made, 130 after Ctrl-C, 1 where it could not go on."""
-    words = ["--print-json" if word == "--json" else word for word in argv]
-    settings = load(DemoSettings, words, prog="flockwise demo")
+    settings = load(DemoSettings, argv, prog="flockwise demo")
     recipes.versions(settings)  # says what does not hold together, before anything is made
     baseline = None if settings.baseline is None else read_baseline(settings.baseline)
     _require_directory(settings.summary)

@@ -22,8 +22,7 @@ from experiments.wording import accuracy_text, seconds_text, sparkline
 
 def main(argv: Sequence[str]) -> int:
     """Simulate, show how it goes, and sum it up; 0 also where the target was not reached."""
-    words = ["--print-json" if word == "--json" else word for word in argv]
-    settings = load(SimulationSettings, words, prog="flockwise lab simulate")
+    settings = load(SimulationSettings, argv, prog="flockwise lab simulate")
     images = images_of(settings)
     with cleaned_up(), _output(settings) as directory, telling(settings, directory, images) as tell:
         show = _Progress(settings, images.generated)

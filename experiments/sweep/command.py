@@ -114,7 +114,6 @@ def _in_a_process(run: Run, definition: Definition) -> Run:
 
 
 def _words(argv: Sequence[str]) -> list[str]:
-    words = ["--print-json" if word == "--json" else word for word in argv]
-    if words and not words[0].startswith("-"):
-        return ["--definition", *words]
-    return words
+    if argv and not argv[0].startswith("-"):
+        return ["--definition", *argv]
+    return list(argv)
