@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         if known is None:
             raise Failure(ExitCode.NO_INPUT, f"the ledger in {options.state_dir} is empty")
         chunk_bytes = CoordinatorSettings().transfer.chunk_bytes
-        versions = Versions(directory.folder("versions"), chunk_bytes)
+        versions = _versions(directory.folder("versions"), chunk_bytes, ledger.newest_version())
         spool = Spool(directory.folder("spool"))
         try:
             told = _replay(options, ledger, versions, spool, known[2])
@@ -58,6 +58,12 @@ def main(argv: Sequence[str]) -> int:
     if not options.without and told["identical"] is False:
         raise Failure(ExitCode.FAILURE, "a version did not come out as it was; see above")
     return ExitCode.OK
+
+
+def _versions(folder: Path, chunk_bytes: int, newest: int | None) -> Versions:
+    """The versions there are; one that is adopted goes down to devices as the newest did."""
+    versions = Versions(folder, chunk_bytes)
+    return versions if newest is None else Versions(folder, chunk_bytes, versions.codec(newest))
 
 
 def _replay(

@@ -188,6 +188,13 @@ def test_an_adopted_model_is_the_current_version_and_later_ones_replay_from_it(
     assert all(r.identical for r in past.history.replay(2, 3, frozenset()))
 
 
+def test_an_adopted_model_goes_down_as_the_newest_version_did(past: Past) -> None:
+    past.versions = Versions(past.folder / "versions", 1024, "bf16")
+    past.version(a=vector(2, 0), b=vector(0, 4))
+    assert command(past, "--without", "b", "--adopt") == ExitCode.OK
+    assert (past.folder / "versions" / "000002.bf16").read_bytes() == encode("bf16", vector(2, 0))
+
+
 def test_the_command_says_when_the_past_does_not_come_out_as_it_was(past: Past) -> None:
     past.version(a=vector(2, 0))
     path = past.spool.path(an_id("a", 0))
