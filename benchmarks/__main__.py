@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.entry import as_command
 from config.failures import ExitCode
 
 HOME = Path(__file__).resolve().parent.parent
@@ -60,6 +61,7 @@ BENCHMARKS = (
     Benchmark("bytes_to_accuracy", "bytes to an accuracy, by codec", images=True),
     Benchmark("time_to_accuracy", "virtual time to an accuracy, by method", images=True),
     Benchmark("central_gap", "FedAvg beside central training, evenly dealt", images=True),
+    Benchmark("niid_bench", "the protocol of NIID-Bench", images=True),
 )
 
 
@@ -128,4 +130,4 @@ def _run(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

@@ -35,6 +35,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.settings import Aggregation
 from coordinator.aggregation import weighted_mean
@@ -318,4 +319,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

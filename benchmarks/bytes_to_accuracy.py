@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.simulation import SimulationSettings
 from experiments.images import add_image_options, chosen_images
@@ -211,4 +212,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

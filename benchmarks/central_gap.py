@@ -18,6 +18,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from experiments.compare.methods import methods_of
 from experiments.compare.running import Terms, run_all
@@ -176,4 +177,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

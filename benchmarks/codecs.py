@@ -9,7 +9,6 @@ A row for each run is appended to benchmarks/results/codecs.jsonl.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from experiments.json_lines import append_line
 from federation.compression import CODECS, Vector, decode, encode
@@ -124,4 +124,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,11 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.fleet_run import Fleet, Seen, look_at
 from benchmarks.gauges import MIB
 from benchmarks.machine import machine
 from benchmarks.swarm import raise_file_limit
-from config.failures import ExitCode, Failure
+from config.failures import ExitCode
 from experiments.json_lines import append_line
 
 RESULTS = Path(__file__).parent / "results" / "fleet.jsonl"
@@ -181,20 +181,16 @@ def fsync_ms(folder: Path, size: int = 4 * ELEMENTS) -> float:
     return round(statistics.median(took), 3)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run, print the table and append the rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fleet", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="once, and shorter (40 seconds)")
     options = parser.parse_args(argv)
     chosen = cases(quick=options.quick)
-    try:
-        raise_file_limit(max(case.fleet.devices for case in chosen) + SPARE_FILES)
-        seen = run(chosen, 1 if options.quick else REPEATS, lambda name: print(f"... {name}"))
-        with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
-            disk_ms = fsync_ms(Path(folder))
-    except Failure as failure:
-        print(failure.message, file=sys.stderr)
-        return failure.code
+    raise_file_limit(max(case.fleet.devices for case in chosen) + SPARE_FILES)
+    seen = run(chosen, 1 if options.quick else REPEATS, lambda name: print(f"... {name}"))
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+        disk_ms = fsync_ms(Path(folder))
     about = {**machine(), "broker": seen[chosen[0].name][0].broker, "fsync_ms": disk_ms}
     rows = [row_of(case, seen[case.name]) for case in chosen]
     print(", ".join(f"{name} {value}" for name, value in about.items()))
@@ -207,4 +203,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_command(main)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.footprint_growth import grow, growth_table
 from benchmarks.footprint_idle import SETTLING_S, idle_agents, idle_table
 from benchmarks.footprint_imports import imports_table, loaded_parts
@@ -149,4 +150,4 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +22,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.entry import as_command
 from benchmarks.gauges import busy_s
 from benchmarks.goodput_house import BROKER, Moved, a_house
 from benchmarks.goodput_plain import PlainPair, plain_pair
 from benchmarks.machine import machine
 from broker.start import RunningBroker, start
-from config.failures import Failure
 from config.settings import BrokerSettings, Transfer
 from experiments.json_lines import append_line
 
@@ -150,11 +149,7 @@ def main(argv: Sequence[str]) -> int:
         for devices in options.devices or effort.devices:
             rounds = options.rounds or effort.rounds.get(devices, 5)
             own = Effort(effort.size, (devices,), {devices: rounds})
-            try:
-                title, rates = _on_own_broker(devices, own, chunk_bytes, sealed=options.sealed)
-            except Failure as failure:
-                print(failure.message, file=sys.stderr)
-                return int(failure.code)
+            title, rates = _on_own_broker(devices, own, chunk_bytes, sealed=options.sealed)
             row = {
                 "devices": devices,
                 "size": own.size,
@@ -189,4 +184,4 @@ def _on_own_broker(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

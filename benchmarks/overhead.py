@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import overhead_flockwise
+from benchmarks.entry import as_command
 from benchmarks.gauges import MIB
 from benchmarks.machine import machine
 from benchmarks.overhead_figures import Found, Work
 from benchmarks.peers import environment, flower_deployment
 from broker.start import choose
-from config.failures import Failure
 from experiments.json_lines import append_line
 
 RESULTS = Path(__file__).with_name("results") / "overhead.jsonl"
@@ -65,11 +65,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--clients", type=int, default=CLIENTS)
     options = parser.parse_args(argv)
     effort = QUICK if options.quick else WHOLE
-    try:
-        found = _measure(effort, options)
-    except Failure as failure:
-        print(f"overhead: {failure.message}", file=sys.stderr)
-        return int(failure.code)
+    found = _measure(effort, options)
     print(f"{_on_what()}\n\n{table(found)}")
     if not options.quick:
         for one in found:
@@ -207,4 +203,4 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

@@ -28,6 +28,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from benchmarks.real_federation import Real, as_facts, run_for_real, succeeded
 from config.loading import load
@@ -190,4 +191,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

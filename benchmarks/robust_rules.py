@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from statistics import median as middle
 
 import numpy as np
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from coordinator.aggregation import weighted_mean
 from coordinator.robust import (
@@ -134,4 +134,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

@@ -23,6 +23,7 @@ from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from benchmarks.real_federation import COORDINATOR, Real, run_for_real, succeeded
 from config.sections import TrainingPlan
@@ -370,4 +371,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

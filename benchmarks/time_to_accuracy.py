@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.simulation import SimulationSettings
 from experiments.images import add_image_options, chosen_images
@@ -254,4 +255,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)

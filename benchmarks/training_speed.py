@@ -29,6 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.bare_training import BATCH, DECAY, RATE
+from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.sections import TrainingPlan
 from config.settings import AgentSettings
@@ -270,4 +271,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    as_command(main)
