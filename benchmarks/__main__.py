@@ -62,6 +62,7 @@ BENCHMARKS = (
     Benchmark("time_to_accuracy", "virtual time to an accuracy, by method", images=True),
     Benchmark("central_gap", "FedAvg beside central training, evenly dealt", images=True),
     Benchmark("niid_bench", "the protocol of NIID-Bench", images=True),
+    Benchmark("jpeg_loss", "what JPEG copies of the images cost", images=True),
 )
 
 
