@@ -35,7 +35,7 @@ ALL = os.environ.get("CRASHES") == "all"
 DAY = datetime.date.today().toordinal()
 SLICES = 16
 AT_ONCE = 2 * (os.cpu_count() or 1)
-ATTEMPTS = 3
+ATTEMPTS = 6
 pytestmark = pytest.mark.timeout(7200 if ALL else 600)
 RUNS, TRAININGS = "crash_runs.py", "crash_training.py"
 

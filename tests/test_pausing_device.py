@@ -19,7 +19,7 @@ def test_a_training_pauses_in_the_middle_of_an_epoch_and_goes_on_where_it_was(
     tmp_path: Path,
 ) -> None:
     chunk = a_chunk(tmp_path / "c.npz", examples=400)
-    plan = {"model": "tutorial-cnn", "epochs": 4}
+    plan = {"model": "tutorial-cnn", "epochs": 8}
     slow = {"slowdown": 25, "checkpoint_s": 3600, "log_level": "debug"}
     rule = {"min_free_disk_mib": 32}
     with (
