@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.endings import end_of
 from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.simulation import SimulationSettings
@@ -28,8 +29,6 @@ from learning.data import ImageSet
 ROWS = Path(__file__).parent / "results" / "bytes_to_accuracy.jsonl"
 TARGET = 0.60
 UPDATES_A_VERSION = 4
-# What one test says of accuracy jumps by a point or so: the last ones together say how a run ended.
-LAST_TESTS = 5
 REFERENCE = "float32"
 # Least bytes saved, most updates more, and most accuracy lost at the end (none: not asked).
 GOALS: Mapping[str, tuple[float, float, float | None]] = {
@@ -129,7 +128,7 @@ def _once(
         "updates_to_target": None if there is None else there.updates,
         "bytes_to_target": None if there is None else there.bytes_up,
         "updates": summary.updates,
-        "final": mean(point.accuracy for point in summary.curve[-LAST_TESTS:]),
+        "final": end_of([point.accuracy for point in summary.curve]),
         "best": summary.best_accuracy,
         "bytes_up": summary.curve[-1].bytes_up,
         "bytes_down": summary.bytes_down,

@@ -18,6 +18,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from benchmarks.endings import course_of, end_of
 from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from experiments.compare.methods import methods_of
@@ -29,8 +30,6 @@ ROWS = Path(__file__).parent / "results" / "central_gap.jsonl"
 GOAL = 0.02
 TUNING_SEED = 100
 TESTS_A_PASS = 2
-# What one test says of accuracy jumps by a point or so: the last ones together say how a run ended.
-LAST_TESTS = 5
 
 COMMON = {
     "devices": "10",
@@ -113,9 +112,8 @@ def _once(one: Try, seed: int, options: argparse.Namespace) -> None:
         "try": one.name,
         "seed": seed,
         "passes": options.passes,
-        "final": mean(accuracies[-LAST_TESTS:]),
-        "best": max(accuracies),
-        "curve": [round(accuracy, 4) for accuracy in accuracies],
+        "final": end_of(accuracies),
+        **course_of(accuracies),
         "updates": summary["updates"],
         "versions": summary["versions"],
         "bytes_up": summary["bytes_up"],

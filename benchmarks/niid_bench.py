@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.endings import course_of, end_of
 from benchmarks.entry import as_command
 from benchmarks.machine import machine
 from config.loading import load
@@ -36,7 +37,6 @@ CUTS: Mapping[str, Sequence[str]] = {
 }
 # The goal for each cut: accuracy of the last round.
 GOALS: Mapping[str, float] = {"dirichlet": 0.682, "iid": 0.71}
-LAST_ROUNDS = 5
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,9 +73,8 @@ def _add(summary: Mapping[str, Any]) -> None:
         "cut": settings["partition"]["kind"],
         "seed": settings["seed"],
         "final": accuracies[-1],
-        "last_rounds": mean(accuracies[-LAST_ROUNDS:]),
-        "best": max(accuracies),
-        "curve": [round(accuracy, 4) for accuracy in accuracies],
+        "last_rounds": end_of(accuracies),
+        **course_of(accuracies),
         "recall": summary["recall"],
         "wall_s": summary["wall_s"],
         "model": summary["model"],
