@@ -86,6 +86,7 @@ class AgentCore:
         budget: Budget | None = None,
         seen: Header | None = None,
         *,
+        begun: bool = False,
         sealed: bool = False,
     ) -> None:
         """Begin where the disk says the last start ended.
@@ -97,6 +98,8 @@ class AgentCore:
             place: where room is to be made when the disk is full, for people.
             alone_after_s: how long nobody was heard before it trains again on what it has.
             seen: the last version that was begun to be fetched: no earlier one is believed.
+            begun: whether a training on what is remembered was begun and saved: it is gone on
+                with, also if a newer version is announced first.
             sealed: whether it gives its updates away only sealed.
             budget: how many updates may still be made; None bounds them not.
         """
@@ -109,7 +112,15 @@ class AgentCore:
         self.solitude = Solitude(alone_after_s)
         self._silence = Silence(transfer.patience_s)
         self.work = Work(
-            me.device, me.task, topics, transfer, trained, remembered, seen, sealed=sealed
+            me.device,
+            me.task,
+            topics,
+            transfer,
+            trained,
+            remembered,
+            seen,
+            begun=begun,
+            sealed=sealed,
         )
         self._me, self._topics = me, topics
         self._outbox_limit = outbox_limit

@@ -58,6 +58,10 @@ class Store:
         self._remember(header)
         return held
 
+    def has_training(self) -> bool:
+        """Whether a training was begun and saved that is neither done nor given up."""
+        return self.checkpoint.exists()
+
     def forget_training(self) -> None:
         """The training under way is done, or given up: what was saved of it is not needed."""
         self.checkpoint.unlink(missing_ok=True)

@@ -60,6 +60,7 @@ class Work:
         remembered: Header | None,
         seen: Header | None = None,
         *,
+        begun: bool = False,
         sealed: bool = False,
     ) -> None:
         """Begin where the last start ended; what the arguments mean, `AgentCore` tells."""
@@ -76,7 +77,8 @@ class Work:
         self._sealed = sealed
         self._hopeless: VersionKey | None = None
         self._declined: Header | None = None
-        self._paused: Header | None = None
+        is_open = begun and remembered is not None and key_of(remembered) != done
+        self._paused = remembered if is_open else None
         self.is_held_back = False
         self._failures = 0
         self._retry_s = -inf
@@ -244,11 +246,13 @@ class Work:
         if is_done or self._declined is header or self._hopeless == key_of(header):
             return []
         if (fault := fault_of(header, self._task, sealed=self._sealed)) is not None:
-            self._declined = header
-            return [Log(Level.ERROR, "version cannot be used", {"fault": fault})]
+            return self._decline(
+                header, Log(Level.ERROR, "version cannot be used", {"fault": fault})
+            )
         if not is_invited(self._device, header.version, header.draw, header.invited):
-            self._declined = header
-            return [Log(Level.INFO, "not invited", {"version": header.version})]
+            return self._decline(
+                header, Log(Level.INFO, "not invited", {"version": header.version})
+            )
         if not fit:
             self.is_held_back = True
             return []
@@ -256,6 +260,10 @@ class Work:
         self.phase = Phase.FETCHING
         self.current = header
         return [Prepare(header)]
+
+    def _decline(self, header: Header, told: Log) -> list[AgentEffect]:
+        self._declined, self._paused = header, None
+        return [told]
 
     def _fetch_on(self, fetch: Fetch, linked: bool, at: Moment) -> list[AgentEffect]:
         header = fetch.header
