@@ -101,6 +101,19 @@ TRIES: Sequence[Try] = (
     _memory("40 invited, constant", fraction=0.4, staleness="constant"),
     _memory("all", fraction=1.0),
 )
+# Where devices are away or much slower, few of the invited are at work: these were tried besides.
+FURTHER_TRIES: Mapping[str, Sequence[Try]] = {
+    "stragglers": (
+        _rounds("10 of 30", fraction=0.3, over_selection=3.0, deadline_s=None),
+        _rounds(
+            "10 of 20, step 1.5", fraction=0.2, over_selection=2.0, deadline_s=None, step_size=1.5
+        ),
+        _buffer("all, constant, step 0.5", fraction=1.0, staleness="constant", step_size=0.5),
+        _buffer("all, constant, step 0.7", fraction=1.0, staleness="constant", step_size=0.7),
+        _memory("all, constant, step 0.5", fraction=1.0, staleness="constant", step_size=0.5),
+        _memory("all, constant, step 0.7", fraction=1.0, staleness="constant", step_size=0.7),
+    )
+}
 # Tuned on one fleet with nothing tied to labels, the methods go as they are on the other.
 TUNED_ON: Mapping[str, str] = {"lognormal": "half-normal"}
 
@@ -111,19 +124,25 @@ def main(argv: Sequence[str]) -> int:
     images = chosen_images(options)
     for fleet in options.fleet:
         tuned_on = TUNED_ON.get(fleet, fleet)
+        tries = tries_on(tuned_on)
         for seed in TUNING_SEEDS:
-            for one in TRIES:
+            for one in tries:
                 _once(images, tuned_on, one, seed, options)
-        for method in dict.fromkeys(one.method for one in TRIES):
+        for method in dict.fromkeys(one.method for one in tries):
             best = _best(
                 _rows(options.target, generated=images.generated), tuned_on, method, options.target
             )
-            further = [one for one in TRIES if one.method == method and str(one) in options.also]
+            further = [one for one in tries if one.method == method and str(one) in options.also]
             for seed in range(1, options.seeds + 1):
                 for one in dict.fromkeys([best, *further]):
                     _once(images, fleet, one, seed, options)
     print("\n".join(table(_rows(options.target, generated=images.generated), options.target)))
     return 0
+
+
+def tries_on(fleet: str) -> Sequence[Try]:
+    """What is tried on a fleet: as much of each method."""
+    return (*TRIES, *FURTHER_TRIES.get(fleet, ()))
 
 
 def _once(images: ImageSet, fleet: str, one: Try, seed: int, options: argparse.Namespace) -> None:
@@ -203,7 +222,7 @@ def _best(rows: Sequence[Mapping[str, Any]], fleet: str, method: str, target: fl
         times = [row["time_s"][str(target)] or float("inf") for row in mine]
         return max(times, default=float("inf")), -min((row["best"] for row in mine), default=0.0)
 
-    return min((one for one in TRIES if one.method == method), key=rank)
+    return min((one for one in tries_on(fleet) if one.method == method), key=rank)
 
 
 def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
@@ -212,8 +231,9 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for fleet in FLEETS:
         reference: float | None = None
-        for one in TRIES:
-            chosen = _best(rows, TUNED_ON.get(fleet, fleet), one.method, target)
+        tuned_on = TUNED_ON.get(fleet, fleet)
+        for one in tries_on(tuned_on):
+            chosen = _best(rows, tuned_on, one.method, target)
             mine = [
                 row
                 for row in rows
@@ -242,7 +262,8 @@ def _parser() -> argparse.ArgumentParser:
         "--also",
         nargs="+",
         default=[],
-        choices=[str(one) for one in TRIES],
+        choices=list(dict.fromkeys(str(one) for fleet in FLEETS for one in tries_on(fleet))),
+        metavar="'METHOD: SETTING'",
         help="settings to run with further seeds though others were better in tuning",
     )
     parser.add_argument("--target", type=float, choices=TARGETS, default=0.50)
