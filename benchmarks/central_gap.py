@@ -40,9 +40,8 @@ COMMON = {
     "training-weight-decay": "0.0005",
     "standing-quarantine": "manual",
 }
-# Ten rounds of all devices to two passes. Nobody is hostile or late: a plain mean of all.
+# Nobody is hostile or late: a plain mean of all.
 ROUNDS = {
-    "training-epochs": "0.2",
     "aggregation-combine": "mean",
     "aggregation-norm-limit": "none",
     "aggregation-cooldown": "0",
@@ -63,9 +62,11 @@ def _central(rate: str, momentum: str = "0") -> Try:
     return Try("central", f"rate {rate}, momentum {momentum}", options)
 
 
-def _rounds(rate: str, step: str) -> Try:
+def _rounds(rate: str, step: str, rounds: int = 5) -> Try:
+    """So many rounds of all devices to each pass through the images."""
     options = {**ROUNDS, "training-learning-rate": rate, "aggregation-step": step}
-    return Try("fedavg", f"rate {rate}, server {step}", options)
+    options["training-epochs"] = f"{1 / rounds:g}"
+    return Try("fedavg", f"rate {rate}, server {step}, {rounds} rounds a pass", options)
 
 
 TRIES: Sequence[Try] = (
@@ -74,11 +75,17 @@ TRIES: Sequence[Try] = (
     _central("0.1"),
     _central("0.2"),
     _central("0.01", momentum="0.9"),
+    _central("0.03"),
+    _central("0.03", momentum="0.5"),
+    _central("0.005", momentum="0.9"),
     _rounds("0.05", "sgd"),
     _rounds("0.1", "sgd"),
     _rounds("0.2", "sgd"),
     _rounds("0.02", "momentum"),
     _rounds("0.05", "momentum"),
+    _rounds("0.05", "momentum", rounds=10),
+    _rounds("0.1", "momentum", rounds=10),
+    _rounds("0.05", "momentum", rounds=20),
 )
 
 
