@@ -85,8 +85,8 @@ class AgentCore:
         alone_after_s: float = inf,
         budget: Budget | None = None,
         seen: Header | None = None,
+        begun: Header | None = None,
         *,
-        begun: bool = False,
         sealed: bool = False,
     ) -> None:
         """Begin where the disk says the last start ended.
@@ -98,8 +98,7 @@ class AgentCore:
             place: where room is to be made when the disk is full, for people.
             alone_after_s: how long nobody was heard before it trains again on what it has.
             seen: the last version that was begun to be fetched: no earlier one is believed.
-            begun: whether a training on what is remembered was begun and saved: it is gone on
-                with, also if a newer version is announced first.
+            begun: the version that an earlier start was training on: it comes before newer ones.
             sealed: whether it gives its updates away only sealed.
             budget: how many updates may still be made; None bounds them not.
         """
@@ -112,18 +111,9 @@ class AgentCore:
         self.solitude = Solitude(alone_after_s)
         self._silence = Silence(transfer.patience_s)
         self.work = Work(
-            me.device,
-            me.task,
-            topics,
-            transfer,
-            trained,
-            remembered,
-            seen,
-            begun=begun,
-            sealed=sealed,
+            me.device, me.task, topics, transfer, trained, remembered, seen, begun, sealed=sealed
         )
-        self._me, self._topics = me, topics
-        self._outbox_limit = outbox_limit
+        self._me, self._topics, self._outbox_limit = me, topics, outbox_limit
         self.linked, self._incarnation = False, 0
         self._coordinator = Counterpart()
 
@@ -201,8 +191,7 @@ class AgentCore:
         work, newest = self.work, self.work.newest
         has_room = self.delivery.has_room(newest, self._outbox_limit) and not self.budget.paused
         again = self.solitude.is_long and newest is not None and self.delivery.may_add(newest)
-        fit = self.fitness.may_train(at)
-        effects = work.go_on(has_room, self.linked, at, fit=fit, again=again)
+        effects = work.go_on(has_room, self.linked, at, fit=self.fitness.may_train(at), again=again)
         matters = work.phase is Phase.TRAINING or work.is_held_back
         return [*effects, *self.fitness.advance(matters, at)]
 

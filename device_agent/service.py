@@ -154,7 +154,7 @@ class _Service:
             inf if settings.train_alone_after_s is None else settings.train_alone_after_s,
             Budget(account),
             seen,
-            begun=self._store.has_training(),
+            self._store.begun(),
             sealed=membership is not None,
         )
 

@@ -58,10 +58,6 @@ class Store:
         self._remember(header)
         return held
 
-    def has_training(self) -> bool:
-        """Whether a training was begun and saved that is neither done nor given up."""
-        return self.checkpoint.exists()
-
     def forget_training(self) -> None:
         """The training under way is done, or given up: what was saved of it is not needed."""
         self.checkpoint.unlink(missing_ok=True)
@@ -83,6 +79,10 @@ class Store:
         except OSError:
             return None
         return header if len(held) == header.payload.count else None
+
+    def begun(self) -> Header | None:
+        """The version that lies here whole, if a training was saved and is not done or given up."""
+        return self.remembered() if self.checkpoint.exists() else None
 
     def _remember(self, header: Header) -> None:
         told = encode(header)

@@ -59,8 +59,8 @@ class Work:
         done: VersionKey | None,
         remembered: Header | None,
         seen: Header | None = None,
+        begun: Header | None = None,
         *,
-        begun: bool = False,
         sealed: bool = False,
     ) -> None:
         """Begin where the last start ended; what the arguments mean, `AgentCore` tells."""
@@ -77,11 +77,9 @@ class Work:
         self._sealed = sealed
         self._hopeless: VersionKey | None = None
         self._declined: Header | None = None
-        is_open = begun and remembered is not None and key_of(remembered) != done
-        self._paused = remembered if is_open else None
+        self._paused = None if begun is None or key_of(begun) == done else begun
         self.is_held_back = False
-        self._failures = 0
-        self._retry_s = -inf
+        self._failures, self._retry_s = 0, -inf
         self._lack = Lack()
         self._is_trained = False
         self._uncommitted: Commit | None = None
@@ -105,8 +103,7 @@ class Work:
         if not is_news(header, self.newest, self._seen):
             return None
         self.newest = header
-        self._failures = 0
-        self._retry_s = -inf
+        self._failures, self._retry_s = 0, -inf
         told = Log(Level.INFO, "version announced", {"version": header.version})
         return [told, *self._drop_hopeless(header)]
 
@@ -246,13 +243,11 @@ class Work:
         if is_done or self._declined is header or self._hopeless == key_of(header):
             return []
         if (fault := fault_of(header, self._task, sealed=self._sealed)) is not None:
-            return self._decline(
-                header, Log(Level.ERROR, "version cannot be used", {"fault": fault})
-            )
+            self._declined, self._paused = header, None
+            return [Log(Level.ERROR, "version cannot be used", {"fault": fault})]
         if not is_invited(self._device, header.version, header.draw, header.invited):
-            return self._decline(
-                header, Log(Level.INFO, "not invited", {"version": header.version})
-            )
+            self._declined, self._paused = header, None
+            return [Log(Level.INFO, "not invited", {"version": header.version})]
         if not fit:
             self.is_held_back = True
             return []
@@ -260,10 +255,6 @@ class Work:
         self.phase = Phase.FETCHING
         self.current = header
         return [Prepare(header)]
-
-    def _decline(self, header: Header, told: Log) -> list[AgentEffect]:
-        self._declined, self._paused = header, None
-        return [told]
 
     def _fetch_on(self, fetch: Fetch, linked: bool, at: Moment) -> list[AgentEffect]:
         header = fetch.header

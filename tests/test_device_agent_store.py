@@ -91,6 +91,18 @@ def test_a_version_that_lacks_a_chunk_is_not_remembered(store: Store, tmp_path: 
     assert Store(tmp_path).remembered() is None
 
 
+def test_a_training_that_was_saved_is_begun_until_it_is_forgotten(store: Store) -> None:
+    store.prepare(HEADER)
+    fill(store, HEADER, 0, 1, 2)
+    assert store.begun() is None
+    store.checkpoint.write_bytes(b"saved")
+    begun = store.begun()
+    assert begun is not None
+    assert encode(begun) == encode(HEADER)
+    store.forget_training()
+    assert store.begun() is None
+
+
 def test_an_empty_store_remembers_nothing(store: Store) -> None:
     assert store.remembered() is None
 

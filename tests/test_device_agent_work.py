@@ -364,28 +364,28 @@ def test_a_paused_training_that_would_be_stale_by_now_is_dropped() -> None:
 
 
 def test_a_training_that_an_earlier_start_began_goes_on_before_any_newer_version() -> None:
-    one = Work("one", "task", TOPICS, TRANSFER, None, header(3), header(3), begun=True)
+    one = Work("one", "task", TOPICS, TRANSFER, None, header(3), header(3), header(3))
     one.announced(header(4))
     assert one.go_on(True, True, at(), fit=False) == [], "the machine was not looked at yet"
     assert one.go_on(True, True, at()) == [Prepare(header(3))]
 
 
 @pytest.mark.parametrize(
-    ("why", "done", "remembered", "newest"),
+    ("why", "done", "begun", "newest"),
     [
-        ("what is remembered was done", (LEDGER, 3), header(3), header(4)),
+        ("it was done", (LEDGER, 3), header(3), header(4)),
         ("it would be refused as stale", None, header(3), header(100)),
         ("it cannot be used any more", None, header(3, task="other"), header(4)),
         ("there is none", None, None, header(4)),
     ],
 )
 def test_a_training_that_an_earlier_start_began_is_not_gone_on_with_in_vain(
-    why: str, done: VersionKey | None, remembered: Header | None, newest: Header
+    why: str, done: VersionKey | None, begun: Header | None, newest: Header
 ) -> None:
-    one = Work("one", "task", TOPICS, TRANSFER, done, remembered, remembered, begun=True)
+    one = Work("one", "task", TOPICS, TRANSFER, done, begun, begun, begun)
     one.announced(newest)
-    begun = one.go_on(True, True, at()) + one.go_on(True, True, at())
-    assert begun[-1] == Prepare(newest), why
+    effects = one.go_on(True, True, at()) + one.go_on(True, True, at())
+    assert effects[-1] == Prepare(newest), why
 
 
 def test_what_is_trained_already_does_not_pause() -> None:
