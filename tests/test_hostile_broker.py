@@ -182,7 +182,7 @@ def test_all_of_it_happens_and_all_of_it_is_noticed() -> None:
         *("invented chunk", "invented unsigned", "invented by a foreign device"),
         *("invented by another authority", "invented by another federation"),
     ):
-        assert done[what] > 5, what
+        assert done[what] > 0, what
     assert world.outcomes["not believed"] > 100
     assert world.outcomes["chunk not taken"] > 50
     assert world.trust is not None
