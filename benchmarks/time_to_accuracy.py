@@ -269,12 +269,16 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
             middle = median(times)
             if one == chosen and one.method == "synchronous":
                 reference = middle
-            sooner = "" if reference is None else f"{reference / middle:.1f} x"
+            sooner = "" if reference is None or middle == inf else f"{reference / middle:.1f} x"
             name = f"**{one.name}**" if one == chosen else one.name
             yield (
-                f"| {fleet} | {one.method} | {name} | {len(mine)} | {middle:.0f} s |"
-                f" {times[0]:.0f} to {times[-1]:.0f} s | {sooner} |"
+                f"| {fleet} | {one.method} | {name} | {len(mine)} | {_seconds(middle)} |"
+                f" {_seconds(times[0])} to {_seconds(times[-1])} | {sooner} |"
             )
+
+
+def _seconds(time_s: float) -> str:
+    return "not" if time_s == inf else f"{time_s:.0f} s"
 
 
 def _parser() -> argparse.ArgumentParser:
