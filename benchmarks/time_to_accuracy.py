@@ -253,28 +253,33 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
     yield f"| fleet | method | setting | seeds | time to {target:.0%} | least to most | sooner |"
     yield "|---|---|---|---|---|---|---|"
     for fleet in FLEETS:
-        reference: float | None = None
         tuned_on = TUNED_ON.get(fleet, fleet)
-        for one in tries_on(tuned_on):
-            chosen = _best(rows, tuned_on, one.method, target)
-            mine = [
-                row
-                for row in rows
-                if (row["fleet"], row["method"], row["try"]) == (fleet, one.method, one.name)
-                and row["seed"] not in TUNING_SEEDS
-            ]
+        times = {one: _further_s(rows, fleet, one, target) for one in tries_on(tuned_on)}
+        reference = times[_best(rows, tuned_on, "synchronous", target)]
+        for one, mine in times.items():
             if not mine:
                 continue
-            times = sorted(row["time_s"][str(target)] or inf for row in mine)
-            middle = median(times)
-            if one == chosen and one.method == "synchronous":
-                reference = middle
-            sooner = "" if reference is None or middle == inf else f"{reference / middle:.1f} x"
+            middle = median(mine)
+            is_told = reference and median(reference) < inf and middle < inf
+            sooner = f"{median(reference) / middle:.1f} x" if is_told else ""
+            chosen = _best(rows, tuned_on, one.method, target)
             name = f"**{one.name}**" if one == chosen else one.name
             yield (
                 f"| {fleet} | {one.method} | {name} | {len(mine)} | {_seconds(middle)} |"
-                f" {_seconds(times[0])} to {_seconds(times[-1])} | {sooner} |"
+                f" {_seconds(mine[0])} to {_seconds(mine[-1])} | {sooner} |"
             )
+
+
+def _further_s(
+    rows: Sequence[Mapping[str, Any]], fleet: str, one: Try, target: float
+) -> Sequence[float]:
+    """The times of a try with further seeds, in order; infinity where it was not reached."""
+    key = (fleet, one.method, one.name)
+    return sorted(
+        row["time_s"][str(target)] or inf
+        for row in rows
+        if (row["fleet"], row["method"], row["try"]) == key and row["seed"] not in TUNING_SEEDS
+    )
 
 
 def _seconds(time_s: float) -> str:
