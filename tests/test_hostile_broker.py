@@ -173,7 +173,8 @@ def test_all_of_it_happens_and_all_of_it_is_noticed() -> None:
         theft=1.0,
     )
     world = HostileWorld(malice, seed=1)
-    assert world.run(4 * HOURS_S, lambda: len(world.trained()) >= 20)
+    # What it does is drawn: long enough that none of it is rare.
+    assert world.run(12 * HOURS_S, lambda: len(world.trained()) >= 60)
     end_honestly(world)
     assert set(world.coordinator_disk.applied) == world.trained()
     done = world.broker.done
@@ -182,7 +183,7 @@ def test_all_of_it_happens_and_all_of_it_is_noticed() -> None:
         *("invented chunk", "invented unsigned", "invented by a foreign device"),
         *("invented by another authority", "invented by another federation"),
     ):
-        assert done[what] > 0, what
+        assert done[what] > 5, what
     assert world.outcomes["not believed"] > 100
     assert world.outcomes["chunk not taken"] > 50
     assert world.trust is not None
