@@ -131,7 +131,7 @@ class _Service:
             privacy="" if account is None else str(account)[:300],
         )
         self._offers = {offer.sequence: offer for offer in self._outbox.offers()}
-        seen = self._store.seen()
+        seen, remembered = self._store.seen(), self._store.remembered()
         # A coordinator that was given new keys is not believed with its former ones any more.
         least = {COORDINATOR: 0 if seen is None else seen.signer}
         self._session = open_session(
@@ -149,12 +149,12 @@ class _Service:
             settings.outbox_limit,
             self._offers.values(),
             self._outbox.trained(),
-            self._store.remembered(),
+            remembered,
             str(directory.path),
             inf if settings.train_alone_after_s is None else settings.train_alone_after_s,
             Budget(account),
             seen,
-            self._store.begun(),
+            self._store.begun(remembered),
             sealed=membership is not None,
         )
 

@@ -80,9 +80,9 @@ class Store:
             return None
         return header if len(held) == header.payload.count else None
 
-    def begun(self) -> Header | None:
-        """The version that lies here whole, if a training was saved and is not done or given up."""
-        return self.remembered() if self.checkpoint.exists() else None
+    def begun(self, remembered: Header | None) -> Header | None:
+        """What is remembered, if a training on it was saved and is not done or given up."""
+        return remembered if self.checkpoint.exists() else None
 
     def _remember(self, header: Header) -> None:
         told = encode(header)

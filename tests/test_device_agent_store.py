@@ -94,13 +94,13 @@ def test_a_version_that_lacks_a_chunk_is_not_remembered(store: Store, tmp_path: 
 def test_a_training_that_was_saved_is_begun_until_it_is_forgotten(store: Store) -> None:
     store.prepare(HEADER)
     fill(store, HEADER, 0, 1, 2)
-    assert store.begun() is None
+    assert store.begun(store.remembered()) is None
     store.checkpoint.write_bytes(b"saved")
-    begun = store.begun()
+    begun = store.begun(store.remembered())
     assert begun is not None
     assert encode(begun) == encode(HEADER)
     store.forget_training()
-    assert store.begun() is None
+    assert store.begun(store.remembered()) is None
 
 
 def test_an_empty_store_remembers_nothing(store: Store) -> None:
