@@ -217,35 +217,37 @@ def _best(rows: Sequence[Mapping[str, Any]], fleet: str, method: str, target: fl
     """
 
     def rank(one: Try) -> tuple[float, float]:
-        mine = _tuning(rows, fleet, one)
-        return _later_s(mine, target), -min((row["best"] for row in mine), default=0.0)
+        mine = _rows_of(rows, fleet, one, tuning=True)
+        later_s = max(_times(mine, target), default=inf)
+        return later_s, -min((row["best"] for row in mine), default=0.0)
 
     return min((one for one in tries_on(fleet) if one.method == method), key=rank)
 
 
 def _is_beaten(rows: Sequence[Mapping[str, Any]], fleet: str, one: Try, target: float) -> bool:
     """Whether a further seed cannot make it the best: what it took already is longer."""
-    mine = _tuning(rows, fleet, one)
-    others = (
-        _tuning(rows, fleet, other) for other in tries_on(fleet) if other.method == one.method
-    )
-    whole = [_later_s(found, target) for found in others if len(found) == len(TUNING_SEEDS)]
-    return bool(mine and whole) and _later_s(mine, target) > min(whole)
+    rivals = [other for other in tries_on(fleet) if other.method == one.method]
+    times = {each: _times(_rows_of(rows, fleet, each, tuning=True), target) for each in rivals}
+    whole = [max(found) for found in times.values() if len(found) == len(TUNING_SEEDS)]
+    return bool(times[one] and whole) and max(times[one]) > min(whole)
 
 
-def _tuning(rows: Sequence[Mapping[str, Any]], fleet: str, one: Try) -> Sequence[Mapping[str, Any]]:
-    """The rows of a try's seeds for tuning."""
+def _rows_of(
+    rows: Sequence[Mapping[str, Any]], fleet: str, one: Try, *, tuning: bool
+) -> Sequence[Mapping[str, Any]]:
+    """The rows of a try on a fleet: with the seeds for tuning, or with the further ones."""
     key = (fleet, one.method, one.name)
     return [
         row
         for row in rows
-        if (row["fleet"], row["method"], row["try"]) == key and row["seed"] in TUNING_SEEDS
+        if (row["fleet"], row["method"], row["try"]) == key
+        and (row["seed"] in TUNING_SEEDS) == tuning
     ]
 
 
-def _later_s(rows: Sequence[Mapping[str, Any]], target: float) -> float:
-    times = [row["time_s"][str(target)] or inf for row in rows]
-    return max(times, default=inf)
+def _times(rows: Sequence[Mapping[str, Any]], target: float) -> Sequence[float]:
+    """When each run reached the target, in order; infinity where it did not."""
+    return sorted(row["time_s"][str(target)] or inf for row in rows)
 
 
 def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
@@ -254,32 +256,24 @@ def table(rows: Sequence[Mapping[str, Any]], target: float) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for fleet in FLEETS:
         tuned_on = TUNED_ON.get(fleet, fleet)
-        times = {one: _further_s(rows, fleet, one, target) for one in tries_on(tuned_on)}
-        reference = times[_best(rows, tuned_on, "synchronous", target)]
+        times = {
+            one: _times(_rows_of(rows, fleet, one, tuning=False), target)
+            for one in tries_on(tuned_on)
+        }
+        methods = dict.fromkeys(one.method for one in times)
+        chosen = {method: _best(rows, tuned_on, method, target) for method in methods}
+        reference = times[chosen["synchronous"]]
         for one, mine in times.items():
             if not mine:
                 continue
             middle = median(mine)
             is_told = reference and median(reference) < inf and middle < inf
             sooner = f"{median(reference) / middle:.1f} x" if is_told else ""
-            chosen = _best(rows, tuned_on, one.method, target)
-            name = f"**{one.name}**" if one == chosen else one.name
+            name = f"**{one.name}**" if one == chosen[one.method] else one.name
             yield (
                 f"| {fleet} | {one.method} | {name} | {len(mine)} | {_seconds(middle)} |"
                 f" {_seconds(mine[0])} to {_seconds(mine[-1])} | {sooner} |"
             )
-
-
-def _further_s(
-    rows: Sequence[Mapping[str, Any]], fleet: str, one: Try, target: float
-) -> Sequence[float]:
-    """The times of a try with further seeds, in order; infinity where it was not reached."""
-    key = (fleet, one.method, one.name)
-    return sorted(
-        row["time_s"][str(target)] or inf
-        for row in rows
-        if (row["fleet"], row["method"], row["try"]) == key and row["seed"] not in TUNING_SEEDS
-    )
 
 
 def _seconds(time_s: float) -> str:
