@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,14 @@ from config.failures import ExitCode, Failure
 from config.partition import Partition
 from learning.chunks import Labels
 from learning.partition_sizes import LEAST, by_power_law, by_quantity
+
+
+class Cut(Protocol):
+    """What carries out a rule; `partition`, unless another's cut is to be followed."""
+
+    def __call__(self, labels: Labels, devices: int, rule: Partition, *, seed: int) -> list[Labels]:
+        """Sorted indices, int64[k], for each device."""
+        ...
 
 
 def partition(labels: Labels, devices: int, rule: Partition, *, seed: int) -> list[Labels]:

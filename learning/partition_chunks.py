@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from config.partition import Partition
 from learning.chunks import Chunk
 from learning.data import ImageSet, device_chunk
-from learning.partition import partition, split_held_out
+from learning.partition import Cut, partition, split_held_out
 from learning.partition_noise import noise_levels, noised_chunk
 
 
-def device_chunks(images: ImageSet, devices: int, rule: Partition, *, seed: int) -> Iterator[Chunk]:
+def device_chunks(
+    images: ImageSet, devices: int, rule: Partition, *, seed: int, cut: Cut = partition
+) -> Iterator[Chunk]:
     """The chunk of each device in turn, each made when it is asked for.
 
     Files for real devices and the data of simulated ones come from here: the same images, rule
@@ -22,12 +24,13 @@ def device_chunks(images: ImageSet, devices: int, rule: Partition, *, seed: int)
         devices: number of chunks.
         rule: who gets what.
         seed: decides all chance.
+        cut: what carries out the rule.
 
     Raises:
         Failure: these images cannot be cut so (at once, not when the first chunk is asked for).
     """
     labels = images.train_labels
-    parts = partition(labels, devices, rule, seed=seed)
+    parts = cut(labels, devices, rule, seed=seed)
     levels = noise_levels(devices, rule.noise)
 
     def chunks() -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ import pytest
 
 from config.failures import Failure
 from config.partition import Partition
-from learning.chunks import Chunk
+from learning.chunks import Chunk, Labels
 from learning.generated import generated_images
 from learning.partition import partition, split_held_out
 from learning.partition_chunks import device_chunks
@@ -52,3 +52,12 @@ def test_noise_changes_pixels_and_not_who_gets_what(kind: str) -> None:
 def test_what_cannot_be_cut_is_told_before_the_first_chunk_is_asked_for() -> None:
     with pytest.raises(Failure, match="201 devices cannot share 200 training images"):
         device_chunks(IMAGES, 201, Partition(), seed=0)
+
+
+def test_another_cut_may_carry_out_the_rule() -> None:
+    def halves(labels: Labels, devices: int, rule: Partition, *, seed: int) -> list[Labels]:
+        return np.array_split(np.arange(len(labels)), devices)
+
+    first, second = device_chunks(IMAGES, 2, Partition(held_out=0.0), seed=0, cut=halves)
+    assert np.array_equal(first.train_images, IMAGES.train_images[:100])
+    assert np.array_equal(second.train_labels, IMAGES.train_labels[100:])

@@ -33,6 +33,7 @@ from federation.compression import Vector
 from federation.loopback import Faults
 from learning.data import ImageSet, evaluation_chunk
 from learning.outcomes import findings
+from learning.partition import Cut, partition
 from learning.partition_chunks import device_chunks
 from learning.runtime import prepare_torch
 
@@ -96,6 +97,7 @@ def simulate(
     on_row: OnRow,
     enough: Callable[[], bool] = lambda: False,
     timing: Timing = by_pace,
+    cut: Cut = partition,
 ) -> Story:
     """Let a federation happen.
 
@@ -103,6 +105,7 @@ def simulate(
         on_row: told each row as it comes about.
         enough: asked at each moment; whether to end before the settings say so.
         timing: how long trainings take, where it was measured.
+        cut: who gets which images, where another's cut is to be followed.
 
     Raises:
         Failure: the settings do not hold together, or a process of the engine ended.
@@ -110,7 +113,7 @@ def simulate(
     began_s = time.monotonic()
     prepare_torch(1)
     rows: list[dict[str, Any]] = []
-    with world_of(settings, images) as world, engine_of(settings, world) as engine:
+    with world_of(settings, images, cut) as world, engine_of(settings, world) as engine:
         who = cast(settings, world, len(images.class_names))
         simulation = _simulation(settings, who, engine, images.class_names, timing)
         tally = Tally()
@@ -226,9 +229,13 @@ def _target(settings: SimulationSettings, simulation: Simulation) -> Callable[[]
 
 
 @contextmanager
-def world_of(settings: SimulationSettings, images: ImageSet) -> Iterator[World]:
+def world_of(
+    settings: SimulationSettings, images: ImageSet, cut: Cut = partition
+) -> Iterator[World]:
     """What the processes of a simulation share, for as long as this lasts."""
-    chunks = device_chunks(images, settings.devices, settings.partition, seed=settings.seed)
+    chunks = device_chunks(
+        images, settings.devices, settings.partition, seed=settings.seed, cut=cut
+    )
     plan, total = coordinator_settings(settings).training, len(images.train_labels)
     with TemporaryDirectory(prefix="flockwise-simulation-") as folder:
         try:
